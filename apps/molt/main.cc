@@ -1,0 +1,36 @@
+// The molt tool: finds the subcommand, runs it, turns errors into exit codes.
+//
+// Exit codes: 0 done, 1 a bug or a lack of memory, 2 something the user can mend, 130 interrupted.
+#include <exception>
+#include <iostream>
+#include <new>
+
+#include "command.h"
+#include "molt/error.h"
+
+int main(int argc, char** argv) {
+  using namespace molt;
+  CLI::App app{"molt runs and compresses state space language models (Mamba, Mamba-2)."};
+  app.name("molt");
+  app.set_version_flag("--version", std::string("molt ") + MOLT_VERSION);
+  app.require_subcommand(1);
+  app.footer("`molt COMMAND --help` explains each command.");
+  for (const auto& [name, command] : Registry<cli::Command>::instance().entries()) {
+    command.setup(*app.add_subcommand(name, command.summary));
+  }
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  } catch (const Error& error) {
+    std::cerr << "molt: " << error.what() << "\n";
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "molt: out of memory\n";
+    return 1;
+  } catch (const std::exception& error) {
+    std::cerr << "molt: internal error: " << error.what() << "\n";
+    return 1;
+  }
+}

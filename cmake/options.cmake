@@ -1,0 +1,31 @@
+# What a build may switch, and the flags that every target gets.
+option(MOLT_TESTS "Build the tests" ON)
+option(MOLT_BENCH "Build the micro-benchmarks" OFF)
+option(MOLT_FUZZ "Build the fuzz targets (clang)" OFF)
+option(MOLT_ONEDNN "Use oneDNN for matrix products where it is installed" ON)
+set(MOLT_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=: address,undefined or thread")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+
+add_library(molt_flags INTERFACE)
+target_compile_options(molt_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers
+                                            -fno-math-errno)
+option(MOLT_WERROR "Treat warnings as errors" OFF)
+if(MOLT_WERROR)
+  target_compile_options(molt_flags INTERFACE -Werror)
+endif()
+if(MOLT_SANITIZE)
+  target_compile_options(molt_flags INTERFACE -fsanitize=${MOLT_SANITIZE} -fno-omit-frame-pointer
+                                              -fno-sanitize-recover=all)
+  target_link_options(molt_flags INTERFACE -fsanitize=${MOLT_SANITIZE})
+endif()

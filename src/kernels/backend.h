@@ -1,0 +1,109 @@
+// Backend: the whole table of ops that a model is made of. One header, one contract; an implementation per device.
+//
+// reference/ implements every op as plain loops in double precision: it is the oracle of the tests and the fallback.
+// cpu/ overrides what it makes faster. A new backend is a new folder that registers a factory under its name and
+// overrides what it can; whatever it does not override falls back to the reference.
+//
+// Conventions
+//   T rows of a ragged batch lie packed, sequence after sequence; nothing is padded. Ops that mix positions (causal_conv,
+//   selective_scan, ssd) take the sequences' bounds: `offsets` has S + 1 entries, sequence s owns rows
+//   [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows.
+//   Per-sequence states are given as one pointer a sequence, so that a batch is gathered from wherever states live.
+//   Activations and states are float32. Matrices are packed by the backend, in float32 or bfloat16, accumulated in float32.
+//   Inputs and outputs must not overlap unless an op says so. Shapes are checked once an op, by assertion.
+//   Row-wise results do not depend on what other rows or sequences are in the call, nor on the number of threads.
+//
+// Thread-safety: a backend is immutable after construction; ops may be called from several threads on different data.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "molt/types.h"
+#include "tensor/tensor.h"
+
+namespace molt {
+
+
+using Offsets = std::span<const std::int64_t>;
+
+/// A weight matrix W [out_features, in_features] in a backend's own layout: the only copy of it that prefill and decode
+/// use. Immutable.
+class PackedMatrix {
+ public:
+  virtual ~PackedMatrix() = default;
+  virtual std::int64_t out_features() const = 0;
+  virtual std::int64_t in_features() const = 0;
+  virtual DType dtype() const = 0;
+  virtual std::int64_t bytes() const = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;
+
+  /// Packs `weight` [out_features, in_features] (f32, f16, bf16 or f64) for matmul, in `dtype` (f32 or bf16).
+  virtual std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const = 0;
+
+  /// y [T, N] = x [T, K] * W^T (+ bias [N], unless null). W: [N, K]. With bf16 weights x is rounded to bf16 first.
+  virtual void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const = 0;
+
+  /// y [T, D] = rows `ids` of `table` [V, D] (f32, f16 or bf16). Every id lies in [0, V).
+  virtual void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
+
+  /// y [T, D] = x / sqrt(mean(x^2) + eps) * weight [D] (a null weight means ones). y may be x.
+  virtual void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const = 0;
+
+  /// residual [T, D] += h [T, D]; then y = rms_norm(residual).
+  virtual void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
+                            Matrix<float> y) const = 0;
+
+  /// y [T, D] = norm over groups of `group` channels, scaled by weight [D], with the gate z [T, D]:
+  ///   norm_before_gate: rms_norm(x) * weight * silu(z);  otherwise: rms_norm(x * silu(z)) * weight.
+  /// D is a multiple of `group`. y may be x.
+  virtual void gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps,
+                              std::int64_t group, bool norm_before_gate, Matrix<float> y) const = 0;
+
+  /// y [T, D] = x * silu(z). y may be x.
+  virtual void silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const = 0;
+
+  /// y [T, D] = min(high, max(low, softplus(x + bias [D]))), null bias meaning zeros; softplus(v) = log(1 + exp(v)).
+  /// y may be x.
+  virtual void softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const = 0;
+
+  /// Depthwise causal convolution, then SiLU: y[t, c] = silu(bias[c] + sum_k weight[k, c] * x[t - (K-1) + k, c]).
+  /// x, y [T, C]; weight [K, C] (taps major: row k holds tap k of every channel); bias [C] or null. states[s]: the last
+  /// K-1 inputs of sequence s, [K-1, C], oldest first, read as x[-(K-1)..-1] and left holding the newest. K >= 1.
+  virtual void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
+                           std::span<float* const> states, Matrix<float> y) const = 0;
+
+  /// Mamba-1 selective scan (Gu & Dao 2023, algorithm 2), for every channel d and state n:
+  ///   H[n, d] <- exp(dt[t, d] * m[t] * A[n, d]) * H[n, d] + dt[t, d] * B[t, n] * x[t, d]
+  ///   y[t, d]  = sum_n C[t, n] * H[n, d] + D[d] * x[t, d]
+  /// x, dt, y [T, Di]; A [N, Di], negative; B, C [T, N]; D [Di]; m [T]: multiplicities, or null for ones.
+  /// states[s]: H of sequence s, [N, Di], read and left as after its last row. y may be x.
+  virtual void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                              Matrix<const float> B, Matrix<const float> C, const float* D, const float* m,
+                              Offsets offsets, std::span<float* const> states, Matrix<float> y) const = 0;
+
+  /// Mamba-2 state space dual scan (Dao & Gu 2024, section 6), for every head h of P channels, reading group g of B, C:
+  ///   S_h[n, p] <- exp(dt[t, h] * m[t] * A[h]) * S_h[n, p] + dt[t, h] * B[t, g, n] * x[t, h, p]
+  ///   y[t, h, p] = sum_n C[t, g, n] * S_h[n, p] + D[h * P + p] * x[t, h, p]
+  /// x, y [T, H*P]; dt [T, H]; A [H], negative; B, C [T, G*N], g = h / (H / G); D [H*P] (one value a channel: repeat a
+  /// per-head D); m [T] or null. states[s]: S of sequence s, [H, N, P], read and left as after its last row.
+  /// Fast backends compute it in chunks, as matrix products.
+  virtual void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+                   Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m,
+                   Offsets offsets, std::span<float* const> states, Matrix<float> y) const = 0;
+};
+
+/// Makes the backend of that name ("reference", "cpu"), or throws Error that lists the known ones.
+std::shared_ptr<const Backend> make_backend(std::string_view name);
+
+/// What a backend's folder registers: Registration<BackendFactory> registration{"name", make}.
+using BackendFactory = std::shared_ptr<const Backend> (*)();
+
+}  // namespace molt

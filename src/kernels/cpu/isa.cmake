@@ -1,0 +1,22 @@
+# Stamps the sources of kernels/cpu/isa/ once per instruction set: molt::portable, molt::avx2, ...
+#
+# -ffp-contract=fast lets the compiler fuse a multiplication and an addition; ISO mode would forbid it.
+file(GLOB isa_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/isa/*.cc)
+
+function(molt_isa name)
+  add_library(molt_isa_${name} OBJECT ${isa_sources})
+  target_include_directories(molt_isa_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_compile_definitions(molt_isa_${name} PRIVATE MOLT_ISA=${name})
+  target_compile_options(molt_isa_${name} PRIVATE -ffp-contract=fast -Wno-psabi ${ARGN})
+  target_link_libraries(molt_isa_${name} PRIVATE molt_flags)
+  set_property(GLOBAL APPEND PROPERTY molt_folders molt_isa_${name})
+endfunction()
+
+molt_isa(portable)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
+  molt_isa(avx2 ${avx2})
+  molt_isa(avx512 ${avx512})
+  molt_isa(avx512_bf16 ${avx512} -mavx512bf16 -mavx512vnni)
+endif()

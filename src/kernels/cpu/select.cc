@@ -1,0 +1,84 @@
+#include "kernels/cpu/select.h"
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "base/fail.h"
+
+namespace molt {
+
+// The tables, one a namespace, as stamped by isa.cmake.
+namespace portable {
+extern const Kernels kernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx512_bf16 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+/// Tables that this machine can run, best first.
+const std::vector<const Kernels*>& runnable() {
+  static const std::vector<const Kernels*> tables = [] {
+    std::vector<const Kernels*> found;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+      found.push_back(&avx512_bf16::kernels);
+    }
+    if (avx512) found.push_back(&avx512::kernels);
+    if (avx2) found.push_back(&avx2::kernels);
+#endif
+    found.push_back(&portable::kernels);
+    return found;
+  }();
+  return tables;
+}
+
+std::atomic<const Kernels*> chosen{nullptr};
+
+}  // namespace
+
+const Kernels& select_kernels() {
+  const Kernels* table = chosen.load(std::memory_order_acquire);
+  if (table == nullptr) {
+    table = runnable().front();
+    chosen.store(table, std::memory_order_release);
+  }
+  return *table;
+}
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Kernels* table : runnable()) names.emplace_back(table->name);
+  return names;
+}
+
+const Kernels* kernels_for(std::string_view name) {
+  for (const Kernels* table : runnable()) {
+    if (table->name == name) return table;
+  }
+  return nullptr;
+}
+
+void use_isa(std::string_view name) {
+  const Kernels* table = kernels_for(name);
+  if (table == nullptr) {
+    fail("instruction set '{}' is not available here; available: {}", name, fmt::join(available_isas(), ", "));
+  }
+  chosen.store(table, std::memory_order_release);
+}
+
+}  // namespace molt
