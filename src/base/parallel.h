@@ -12,6 +12,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "molt/threads.h"
+
 namespace molt {
 
 /// A non-owning reference to a callable void(int64_t begin, int64_t end).
@@ -34,11 +36,5 @@ class RangeFunction {
 /// Calls body(begin, end) on disjoint ranges that cover [0, n), each of at most `grain` indices, on up to num_threads()
 /// threads, and returns when all are done. The first exception thrown by a body is rethrown here.
 void parallel_for(std::int64_t n, std::int64_t grain, RangeFunction body);
-
-/// Threads that parallel_for uses, the caller's included. Default: cores available to this process (its affinity mask).
-int num_threads();
-
-/// Sets num_threads(), at least 1. Must not be called while parallel_for runs.
-void set_num_threads(int threads);
 
 }  // namespace molt

@@ -50,14 +50,25 @@ std::string to_string(const Shape& shape) {
   return text + "]";
 }
 
-Tensor Tensor::zeros(DType dtype, Shape shape) {
+Tensor Tensor::uninitialized(DType dtype, Shape shape) {
   constexpr std::size_t kAlignment = 64;
   const auto bytes = static_cast<std::size_t>(element_count(shape) * size_of(dtype));
   const std::size_t rounded = (bytes + kAlignment) / kAlignment * kAlignment;
   auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
   if (data == nullptr) throw std::bad_alloc();
-  std::memset(data, 0, rounded);
   return {dtype, std::move(shape), data, std::shared_ptr<void>(data, [](void* p) { std::free(p); })};
+}
+
+Tensor Tensor::zeros(DType dtype, Shape shape) {
+  Tensor result = uninitialized(dtype, std::move(shape));
+  std::memset(result.data(), 0, static_cast<std::size_t>(result.bytes()));
+  return result;
+}
+
+Tensor Tensor::clone() const {
+  Tensor result = uninitialized(dtype_, shape_);
+  if (bytes() > 0) std::memcpy(result.data(), data_, static_cast<std::size_t>(bytes()));
+  return result;
 }
 
 Matrix<float> Tensor::matrix() const {
@@ -67,14 +78,14 @@ Matrix<float> Tensor::matrix() const {
 }
 
 Tensor Tensor::to_f32() const {
-  Tensor result = zeros(DType::f32, shape_);
+  Tensor result = uninitialized(DType::f32, shape_);
   auto* out = result.as<float>();
   for_each_as_float(*this, [out](std::int64_t i, float value) { out[i] = value; });
   return result;
 }
 
 Tensor Tensor::to_bf16() const {
-  Tensor result = zeros(DType::bf16, shape_);
+  Tensor result = uninitialized(DType::bf16, shape_);
   auto* out = result.as<BFloat16>();
   for_each_as_float(*this, [out](std::int64_t i, float value) { out[i] = BFloat16::from_float(value); });
   return result;

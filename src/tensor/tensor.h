@@ -82,6 +82,12 @@ class Tensor {
   /// A buffer of its own, 64-byte aligned, all zero.
   static Tensor zeros(DType dtype, Shape shape);
 
+  /// The same, its contents left to chance.
+  static Tensor uninitialized(DType dtype, Shape shape);
+
+  /// A copy in a buffer of its own.
+  Tensor clone() const;
+
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   std::int64_t size() const { return element_count(shape_); }

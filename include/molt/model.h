@@ -1,0 +1,71 @@
+// Model: a loaded checkpoint, ready to run.
+//
+//   molt::Model model = molt::Model::load("models/demo");
+//
+// A handle: copies share the weights, which are immutable. Thread-safe to read and to run from several Sessions.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "molt/error.h"
+#include "molt/tokenizer.h"
+#include "molt/types.h"
+
+namespace molt {
+
+class ModelCore;
+
+/// How the weight matrices are held. Everything else (activations, states, accumulation) is float32.
+enum class WeightType {
+  automatic,  // bf16 for checkpoints in bfloat16, f32 for all others: nothing is lost
+  f32,
+  bf16,
+};
+
+struct LoadOptions {
+  WeightType weights = WeightType::automatic;
+  std::string backend = "cpu";  // or "reference", the slow oracle
+  std::string tokenizer;        // a tokenizer.json to use instead of the model folder's own
+};
+
+class Model {
+ public:
+  /// Loads a Hugging Face folder (config.json with *.safetensors) or a mamba_ssm one (config.json with
+  /// pytorch_model.bin). Throws Error when anything about it is missing, broken or unsupported.
+  static Model load(const std::string& folder, const LoadOptions& options = {});
+
+  /// A model of a published shape ("mamba2-130m", ...) with random weights, for measuring speed. Has no tokenizer.
+  static Model random(const std::string& shape, std::uint64_t seed, const LoadOptions& options = {});
+
+  /// Rows of the embedding: how many logits there are.
+  std::int64_t vocab_size() const;
+
+  /// Ids that may be generated: those that the model was made for and, if there is a tokenizer, that it knows.
+  std::int64_t usable_tokens() const;
+
+  TokenId bos() const;
+  TokenId eos() const;
+
+  bool has_tokenizer() const { return tokenizer_ != nullptr; }
+
+  /// Throws Error, saying how to name one, when there is none.
+  const Tokenizer& tokenizer() const;
+
+  /// Where it was loaded from.
+  const std::string& source() const { return source_; }
+
+  /// The insides, for molt's own tools.
+  const ModelCore& core() const { return *core_; }
+
+ private:
+  Model() = default;
+
+  std::shared_ptr<const ModelCore> core_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::string source_;
+};
+
+}  // namespace molt

@@ -1,0 +1,67 @@
+// Session: runs a model over texts, a window at a time.
+//
+//   molt::Session session(model);
+//   molt::State state(model);
+//   auto logits = session.feed(state, model.tokenizer().encode("Once upon a time"));
+//
+// Owns scratch memory; the States belong to the caller. One thread at a time a session; several sessions may share a model.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "molt/model.h"
+#include "molt/state.h"
+
+namespace molt {
+
+struct SessionOptions {
+  /// Tokens of a prompt that go through the layers together. Memory grows with it, results do not depend on it (beyond
+  /// rounding).
+  std::int64_t window = 2048;
+
+  /// Called after each pass with the tokens done and in all; may throw to cancel, which leaves states as the last
+  /// finished pass left them.
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
+};
+
+/// One sequence of a batch: tokens that its state has not seen yet.
+struct Sequence {
+  State* state;
+  std::span<const TokenId> tokens;
+};
+
+class Session {
+ public:
+  explicit Session(const Model& model, SessionOptions options = {});
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  /// Feeds a ragged batch, prompts and single tokens alike, and returns the logits after each sequence's last token,
+  /// [batch size, vocab_size], valid until the next call. Results of a sequence do not depend on the others. Throws
+  /// Error for an empty sequence and for ids outside of the vocabulary, before anything is changed.
+  std::span<const float> feed(std::span<const Sequence> batch);
+
+  /// The same for one sequence: [vocab_size].
+  std::span<const float> feed(State& state, std::span<const TokenId> tokens);
+
+  /// Feeds a ragged batch and hands the logits after every token to `sink`, sequence by index, positions in order.
+  using LogitsSink =
+      std::function<void(std::size_t sequence, std::int64_t position, std::span<const float> logits)>;
+  void feed_all(std::span<const Sequence> batch, const LogitsSink& sink);
+
+  const Model& model() const;
+
+  /// Bytes of scratch memory held.
+  std::int64_t scratch_bytes() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace molt

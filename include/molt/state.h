@@ -1,0 +1,62 @@
+// State: all that a sequence leaves behind: what a model needs to go on with it.
+//
+// A value: copy it to branch, compare it, save and load it. Its size does not depend on how many tokens it has seen.
+// Not thread-safe while a Session writes to it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "molt/model.h"
+
+namespace molt {
+
+class State {
+ public:
+  /// The state before the first token.
+  explicit State(const Model& model);
+
+  State(const State& other);
+  State& operator=(const State& other);
+  State(State&&) noexcept;
+  State& operator=(State&&) noexcept;
+  ~State();
+
+  /// Tokens that it has seen.
+  std::int64_t tokens() const { return tokens_; }
+
+  /// Equal to the last bit, and of the same model.
+  bool operator==(const State& other) const;
+
+  /// Floats of the state, layer by layer: for each the last inputs of its convolution [d_conv - 1, channels], then the
+  /// SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads, d_state, head_dim]), each padded to 16 floats.
+  float* data() const { return data_.get(); }
+  std::int64_t size() const { return size_; }
+
+  /// A text of which `state` has seen the first state.tokens() tokens; the others are still to be fed.
+  struct Saved;
+
+  /// Writes the state, and the tokens of its text so far, to a safetensors file (atomically). `ids` may hold more tokens
+  /// than the state has seen. Throws Error when the file cannot be written.
+  void save(const std::string& path, const std::vector<TokenId>& ids) const;
+
+  /// Reads what save() wrote. Throws Error when the file is broken or belongs to another model.
+  static Saved load(const std::string& path, const Model& model);
+
+ private:
+  friend class Session;
+
+  std::unique_ptr<float[]> data_;
+  std::int64_t size_ = 0;
+  std::int64_t tokens_ = 0;
+  std::shared_ptr<const ModelCore> core_;
+};
+
+struct State::Saved {
+  State state;
+  std::vector<TokenId> ids;
+};
+
+}  // namespace molt

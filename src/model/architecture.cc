@@ -1,0 +1,24 @@
+#include "model/architecture.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/fail.h"
+#include "base/registry.h"
+
+namespace molt {
+
+ModelSpec read_model_spec(const nlohmann::json& config, const std::string& where, bool untied_head) {
+  const auto& registry = Registry<Architecture>::instance();
+  for (const auto& [name, architecture] : registry.entries()) {
+    if (!architecture.matches(config)) continue;
+    ModelSpec spec = architecture.read(config, where, untied_head);
+    spec.config.architecture = name;
+    return spec;
+  }
+  const auto type = config.find("model_type");
+  fail("{}: {}; molt reads {} (model_type) and mamba_ssm's own configurations (d_model, n_layer, ssm_cfg)", where,
+       type == config.end() ? std::string("it names no model_type") : fmt::format("unknown model_type {}", type->dump()),
+       fmt::join(registry.names(), ", "));
+}
+
+}  // namespace molt

@@ -1,0 +1,97 @@
+#include "model/blocks/mamba.h"
+
+#include <limits>
+
+#include "model/blocks/linear.h"
+#include "model/blocks/ssm_weights.h"
+
+namespace molt {
+namespace {
+
+class MambaBlock final : public Block {
+ public:
+  MambaBlock(const MambaBlockConfig& config, const std::string& prefix, WeightLoader& weights)
+      : config_(config),
+        in_proj_(weights, prefix + "in_proj", 2 * config.d_inner, config.d_model, config.bias),
+        conv_(weights, prefix + "conv1d", config.d_inner, config.d_conv, config.conv_bias),
+        x_proj_(weights, prefix + "x_proj", config.dt_rank + 2 * config.d_state, config.d_inner, false),
+        dt_proj_(weights, prefix + "dt_proj", config.d_inner, config.dt_rank, false),
+        dt_bias_(weights.vector(prefix + "dt_proj.bias", {config.d_inner})),
+        out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias),
+        A_(Tensor::zeros(DType::f32, {config.d_state, config.d_inner})),
+        D_(weights.vector(prefix + "D", {config.d_inner})) {
+    // The scan wants channels side by side: A as [N, Di].
+    const Tensor stored = transition(weights.vector(prefix + "A_log", {config.d_inner, config.d_state}));
+    for (std::int64_t d = 0; d < config.d_inner; ++d) {
+      for (std::int64_t n = 0; n < config.d_state; ++n) {
+        A_.as<float>()[n * config.d_inner + d] = stored.as<float>()[d * config.d_state + n];
+      }
+    }
+  }
+
+  std::string_view kind() const override { return "mamba"; }
+
+  std::vector<StatePart> state_parts() const override {
+    return {conv_.state_part(), {"ssm", {config_.d_state, config_.d_inner}}};
+  }
+
+  BlockCost cost() const override {
+    BlockCost cost;
+    for (const Linear* linear : {&in_proj_, &x_proj_, &dt_proj_, &out_proj_}) linear->add_cost(cost);
+    for (const Tensor* tensor : {&conv_.weight, &conv_.bias, &dt_bias_, &A_, &D_}) add_vector_cost(*tensor, cost);
+    // Convolution: a multiply-add a tap. Scan: decay, input and output, an exponential counting as one.
+    cost.flops_per_token += static_cast<double>(config_.d_inner) *
+                            (2.0 * static_cast<double>(config_.d_conv) + 7.0 * static_cast<double>(config_.d_state));
+    return cost;
+  }
+
+  void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h) const override {
+    const Arena::Scope scope(arena);
+    const std::int64_t rows = input.x.rows;
+    const std::int64_t d_inner = config_.d_inner;
+    const std::int64_t d_state = config_.d_state;
+
+    const Matrix<float> xz = in_proj_.forward(backend, input.x, arena);
+    const Matrix<float> z = xz.col_range(d_inner, 2 * d_inner);
+    const Matrix<float> x = arena.matrix(rows, d_inner);
+    backend.causal_conv(xz.col_range(0, d_inner), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
+                        input.states, x);
+
+    const Matrix<float> dt_b_c = x_proj_.forward(backend, x, arena);
+    const Matrix<float> dt_low = dt_b_c.col_range(0, config_.dt_rank);
+    const Matrix<float> B = dt_b_c.col_range(config_.dt_rank, config_.dt_rank + d_state);
+    const Matrix<float> C = dt_b_c.col_range(config_.dt_rank + d_state, config_.dt_rank + 2 * d_state);
+    if (config_.norm_bcdt) {
+      for (const Matrix<float>& part : {dt_low, B, C}) {
+        backend.rms_norm(part, nullptr, config_.bcdt_norm_eps, part);
+      }
+    }
+    const Matrix<float> dt = dt_proj_.forward(backend, dt_low, arena);
+    backend.softplus(dt, dt_bias_.as<float>(), 0.0F, std::numeric_limits<float>::infinity(), dt);
+
+    const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
+    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), input.multiplicity, input.offsets, ssm_states, x);
+    backend.silu_gate(x, z, x);
+    out_proj_.forward(backend, x, h);
+  }
+
+ private:
+  MambaBlockConfig config_;
+  Linear in_proj_;
+  ShortConv conv_;
+  Linear x_proj_;
+  Linear dt_proj_;   // its bias is added inside softplus
+  Tensor dt_bias_;   // [Di]
+  Linear out_proj_;
+  Tensor A_;         // [N, Di], negative
+  Tensor D_;         // [Di]
+};
+
+}  // namespace
+
+std::unique_ptr<Block> make_mamba_block(const MambaBlockConfig& config, const std::string& prefix,
+                                        WeightLoader& weights) {
+  return std::make_unique<MambaBlock>(config, prefix, weights);
+}
+
+}  // namespace molt

@@ -1,0 +1,46 @@
+// What Mamba-1 and Mamba-2 blocks load alike: the short convolution and the transition A.
+#pragma once
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+#include "model/weights.h"
+
+namespace molt {
+
+/// The depthwise causal convolution over `channels` channels.
+struct ShortConv {
+  Tensor weight;  // [K, C], taps major
+  Tensor bias;    // [C], or empty
+
+  ShortConv(WeightLoader& weights, const std::string& name, std::int64_t channels, std::int64_t taps, bool has_bias)
+      : weight(Tensor::zeros(DType::f32, {taps, channels})) {
+    const Tensor stored = weights.vector(name + ".weight", {channels, 1, taps});
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t k = 0; k < taps; ++k) weight.as<float>()[k * channels + c] = stored.as<float>()[c * taps + k];
+    }
+    if (has_bias) bias = weights.vector(name + ".bias", {channels});
+  }
+
+  StatePart state_part() const { return {"conv", {weight.shape()[0] - 1, weight.shape()[1]}}; }
+
+  const float* bias_or_null() const { return bias.empty() ? nullptr : bias.as<float>(); }
+};
+
+/// A = -exp(A_log), in place of A_log.
+inline Tensor transition(Tensor a_log) {
+  auto* a = a_log.as<float>();
+  for (std::int64_t i = 0; i < a_log.size(); ++i) a[i] = -std::exp(a[i]);
+  return a_log;
+}
+
+/// The states of a layer, moved on by `floats`: where their next part begins.
+inline std::vector<float*> advance(std::span<float* const> states, std::int64_t floats) {
+  std::vector<float*> moved(states.begin(), states.end());
+  for (float*& state : moved) state += floats;
+  return moved;
+}
+
+}  // namespace molt

@@ -1,0 +1,90 @@
+#include "model/model.h"
+
+#include <cstring>
+
+#include "base/fail.h"
+#include "model/fingerprint.h"
+
+namespace molt {
+namespace {
+
+/// Rows of the stream at the places where logits are wanted.
+Matrix<float> gather(Matrix<const float> x, std::span<const std::int64_t> rows, Arena& arena) {
+  const Matrix<float> result = arena.matrix(static_cast<std::int64_t>(rows.size()), x.cols);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(result.row(static_cast<std::int64_t>(i)), x.row(rows[i]),
+                static_cast<std::size_t>(x.cols) * sizeof(float));
+  }
+  return result;
+}
+
+}  // namespace
+
+ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype)
+    : config_(std::move(spec.config)), backend_(std::move(backend)), dtype_(dtype) {
+  WeightLoader weights(source, spec.naming, *backend_, dtype);
+  const Shape table_shape = {config_.vocab_size, config_.d_model};
+  embedding_ = weights.raw("backbone.embeddings.weight", table_shape);
+  for (std::int64_t i = 0; i < config_.n_layer; ++i) {
+    Layer layer;
+    layer.norm = weights.vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
+    layer.block = spec.make_block(i, weights);
+    state_layout_.add(layer.block->state_parts());
+    layers_.push_back(std::move(layer));
+  }
+  final_norm_ = weights.vector("backbone.norm_f.weight", {config_.d_model});
+  if (config_.tie_embeddings) {
+    weights.ignore("lm_head.weight");  // some files hold the tied head once more
+    head_ = weights.matrix("backbone.embeddings.weight", config_.vocab_size, config_.d_model);
+  } else {
+    head_ = weights.matrix("lm_head.weight", config_.vocab_size, config_.d_model);
+  }
+  weights.finish();
+  fingerprint_ = molt::fingerprint(config_, source);
+}
+
+void ModelCore::forward(const Batch& batch, Arena& arena, Matrix<float> logits, const Observer* observer) const {
+  const auto rows = static_cast<std::int64_t>(batch.ids.size());
+  const Matrix<float> residual = arena.matrix(rows, config_.d_model);
+  const Matrix<float> normed = arena.matrix(rows, config_.d_model);
+  const Matrix<float> h = arena.matrix(rows, config_.d_model);
+  std::vector<float*> layer_states(batch.states.size());
+
+  backend_->embed(embedding_, batch.ids, residual);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
+    if (i == 0) {
+      backend_->rms_norm(residual, layer.norm.as<float>(), config_.norm_eps, normed);
+    } else {
+      backend_->add_rms_norm(residual, h, layer.norm.as<float>(), config_.norm_eps, normed);
+    }
+    for (std::size_t s = 0; s < layer_states.size(); ++s) {
+      layer_states[s] = batch.states[s] + state_layout_.layer_offsets[i];
+    }
+    layer.block->forward(*backend_, {normed, batch.offsets, layer_states, nullptr}, arena, h);
+    if (observer != nullptr) (*observer)(static_cast<std::int64_t>(i), residual, h);
+  }
+
+  if (batch.logits_rows.empty()) return;
+  const Matrix<float> last_residual = gather(residual, batch.logits_rows, arena);
+  const Matrix<float> last_h = gather(h, batch.logits_rows, arena);
+  backend_->add_rms_norm(last_residual, last_h, final_norm_.as<float>(), config_.norm_eps, last_h);
+  backend_->matmul(last_h, *head_, nullptr, logits);
+}
+
+BlockCost ModelCore::cost() const {
+  BlockCost total;
+  for (const Layer& layer : layers_) {
+    const BlockCost cost = layer.block->cost();
+    total.flops_per_token += cost.flops_per_token;
+    total.parameters += cost.parameters + layer.norm.size();
+    total.weight_bytes += cost.weight_bytes + layer.norm.bytes();
+  }
+  const std::int64_t head = config_.vocab_size * config_.d_model;
+  total.flops_per_token += 2.0 * static_cast<double>(head);
+  total.parameters += head * (config_.tie_embeddings ? 1 : 2) + final_norm_.size();
+  total.weight_bytes += head_->bytes() + final_norm_.bytes();
+  return total;
+}
+
+}  // namespace molt

@@ -1,0 +1,71 @@
+#include "model/weights.h"
+
+#include "base/fail.h"
+
+namespace molt {
+namespace {
+
+constexpr std::size_t kMostListed = 20;  // a wrong config makes hundreds of faults: the first ones tell enough
+
+bool is_float(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f64;
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype)
+    : source_(source), naming_(std::move(naming)), backend_(backend), dtype_(dtype) {}
+
+std::optional<Tensor> WeightLoader::take(const std::string& name, const Shape& shape) {
+  const std::string file_name = naming_(name);
+  asked_.insert(file_name);
+  std::optional<Tensor> tensor = source_.find(file_name, shape);
+  if (!tensor) {
+    faults_.push_back(fmt::format("missing: {} {}", file_name, to_string(shape)));
+  } else if (tensor->shape() != shape) {
+    faults_.push_back(fmt::format("wrong shape: {} is {}, the configuration asks for {}", file_name,
+                                  to_string(tensor->shape()), to_string(shape)));
+    tensor.reset();
+  } else if (!is_float(tensor->dtype())) {
+    faults_.push_back(fmt::format("wrong type: {} is {}, floating point is needed (f32, f16, bf16)", file_name,
+                                  name_of(tensor->dtype())));
+    tensor.reset();
+  }
+  return tensor;
+}
+
+std::unique_ptr<PackedMatrix> WeightLoader::matrix(const std::string& name, std::int64_t out, std::int64_t in) {
+  const std::optional<Tensor> tensor = take(name, {out, in});
+  if (!tensor || !faults_.empty()) return nullptr;  // finish() will throw: pack nothing more
+  return backend_.pack(*tensor, dtype_);
+}
+
+Tensor WeightLoader::vector(const std::string& name, const Shape& shape) {
+  const std::optional<Tensor> tensor = take(name, shape);
+  return tensor ? tensor->to_f32() : Tensor::zeros(DType::f32, shape);
+}
+
+Tensor WeightLoader::raw(const std::string& name, const Shape& shape) {
+  return take(name, shape).value_or(Tensor::zeros(DType::f32, {1}));
+}
+
+bool WeightLoader::has(const std::string& name) const { return source_.has(naming_(name)); }
+
+void WeightLoader::ignore(const std::string& name) { asked_.insert(naming_(name)); }
+
+void WeightLoader::finish() const {
+  std::vector<std::string> faults = faults_;
+  for (const std::string& name : source_.names()) {
+    if (!asked_.contains(name)) faults.push_back(fmt::format("unexpected: {}", name));
+  }
+  if (faults.empty()) return;
+  const std::size_t count = faults.size();
+  if (count > kMostListed) {
+    faults.resize(kMostListed);
+    faults.push_back(fmt::format("... and {} more", count - kMostListed));
+  }
+  fail("{}: the tensors do not fit the configuration ({} {}):\n  {}\nCheck that config.json belongs to these weights.",
+       source_.description(), count, count == 1 ? "fault" : "faults", fmt::join(faults, "\n  "));
+}
+
+}  // namespace molt

@@ -1,0 +1,78 @@
+// WeightLoader: hands a model's weights to its blocks, and notes everything that is wrong with them.
+//
+// Blocks ask for tensors by the Hugging Face names; an architecture's naming turns those into the file's. What is missing
+// or misshapen is noted and a harmless stand-in returned, so that finish() can list every fault in one error.
+// Used by one thread, during loading only.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "tensor/tensor.h"
+
+namespace molt {
+
+/// Where tensors come from: a checkpoint, or a generator of random ones.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  /// The tensor of that name, nothing when there is none. `shape` is what the caller expects; a file ignores it.
+  virtual std::optional<Tensor> find(const std::string& name, const Shape& shape) const = 0;
+
+  /// Whether the source holds a tensor of that name; false when it makes what it is asked for.
+  virtual bool has(const std::string& name) const = 0;
+
+  /// All names, for reporting those that nobody asked for; empty when the source makes what it is asked for.
+  virtual std::vector<std::string> names() const = 0;
+
+  /// How messages call it: a path.
+  virtual std::string description() const = 0;
+};
+
+class WeightLoader {
+ public:
+  using Naming = std::function<std::string(const std::string&)>;
+
+  /// `source` and `backend` must outlive the loader. Matrices are packed in `dtype` (f32 or bf16).
+  WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype);
+
+  /// A weight matrix [out, in], packed for matmul.
+  std::unique_ptr<PackedMatrix> matrix(const std::string& name, std::int64_t out, std::int64_t in);
+
+  /// A small tensor as float32, of its own.
+  Tensor vector(const std::string& name, const Shape& shape);
+
+  /// The tensor as it lies in the source, in its own dtype.
+  Tensor raw(const std::string& name, const Shape& shape);
+
+  /// Whether the source holds it.
+  bool has(const std::string& name) const;
+
+  /// Accepts a tensor that the model does not use (a tied head that was saved all the same).
+  void ignore(const std::string& name);
+
+  /// Throws Error that lists missing, misshapen and unexpected tensors, if there are any.
+  void finish() const;
+
+  const Backend& backend() const { return backend_; }
+  DType dtype() const { return dtype_; }
+
+ private:
+  std::optional<Tensor> take(const std::string& name, const Shape& shape);
+
+  const WeightSource& source_;
+  Naming naming_;
+  const Backend& backend_;
+  DType dtype_;
+  std::set<std::string> asked_;
+  std::vector<std::string> faults_;
+};
+
+}  // namespace molt
