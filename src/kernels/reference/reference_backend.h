@@ -1,0 +1,38 @@
+// ReferenceBackend: every op as plain loops, accumulated in double. The oracle of the tests and the definition of each
+// op.
+//
+// Other backends derive from it and override what they make faster. pack and matmul go together: override both or none,
+// since a matrix can only be multiplied by the backend that packed it.
+//
+// Thread-safety: as Backend's; it has no data of its own.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace molt {
+
+class ReferenceBackend : public Backend {
+ public:
+  std::string_view name() const override { return "reference"; }
+
+  std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override;
+  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const override;
+  void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
+  void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
+  void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
+                    Matrix<float> y) const override;
+  void gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps, std::int64_t group,
+                      bool norm_before_gate, Matrix<float> y) const override;
+  void silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const override;
+  void softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const override;
+  void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
+                   std::span<float* const> states, Matrix<float> y) const override;
+  void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A, Matrix<const float> B,
+                      Matrix<const float> C, const float* D, const float* m, Offsets offsets,
+                      std::span<float* const> states, Matrix<float> y) const override;
+  void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+           Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m, Offsets offsets,
+           std::span<float* const> states, Matrix<float> y) const override;
+};
+
+}  // namespace molt

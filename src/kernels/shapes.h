@@ -1,0 +1,87 @@
+// Shape checks of the ops of backend.h: one function an op, the same for every backend, each called once at the op's
+// start.
+//
+// They assert: whoever calls a backend has checked the user's input long before.
+#pragma once
+
+#include "kernels/backend.h"
+
+namespace molt::shapes {
+
+/// The extents of a call of selective_scan.
+struct ScanShape {
+  std::int64_t channels;  // Di
+  std::int64_t states;    // N
+};
+
+/// The extents of a call of ssd.
+struct SsdShape {
+  std::int64_t heads;     // H
+  std::int64_t channels;  // P, of one head
+  std::int64_t states;    // N
+  std::int64_t groups;    // G
+  std::int64_t heads_per_group() const { return heads / groups; }
+};
+
+inline void check_same(Matrix<const float> a, Matrix<const float> b) {
+  MOLT_CHECK(a.rows == b.rows && a.cols == b.cols);
+  MOLT_CHECK(a.stride >= a.cols && b.stride >= b.cols);
+}
+
+/// `offsets` cut `rows` rows into as many sequences as there are states.
+inline void check_sequences(Offsets offsets, std::span<float* const> states, std::int64_t rows) {
+  MOLT_CHECK(offsets.size() == states.size() + 1);
+  MOLT_CHECK(offsets.front() == 0 && offsets.back() == rows);
+  for (std::size_t s = 0; s < states.size(); ++s) MOLT_CHECK(offsets[s] <= offsets[s + 1]);
+}
+
+inline void check_matmul(Matrix<const float> x, const PackedMatrix& w, Matrix<float> y) {
+  MOLT_CHECK(x.cols == w.in_features() && y.cols == w.out_features() && x.rows == y.rows);
+}
+
+inline void check_embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) {
+  MOLT_CHECK(table.shape().size() == 2);
+  MOLT_CHECK(table.dtype() == DType::f32 || table.dtype() == DType::f16 || table.dtype() == DType::bf16);
+  MOLT_CHECK(y.rows == static_cast<std::int64_t>(ids.size()) && y.cols == table.shape()[1]);
+  for (const TokenId id : ids) MOLT_CHECK(0 <= id && id < table.shape()[0]);
+}
+
+inline void check_gated_rms_norm(Matrix<const float> x, Matrix<const float> z, std::int64_t group, Matrix<float> y) {
+  check_same(x, z);
+  check_same(x, y);
+  MOLT_CHECK(group > 0 && x.cols % group == 0);
+}
+
+inline void check_causal_conv(Matrix<const float> x, Matrix<const float> weight, Offsets offsets,
+                              std::span<float* const> states, Matrix<float> y) {
+  check_same(x, y);
+  MOLT_CHECK(weight.rows >= 1 && weight.cols == x.cols);
+  check_sequences(offsets, states, x.rows);
+}
+
+inline ScanShape check_selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                      Matrix<const float> B, Matrix<const float> C, Offsets offsets,
+                                      std::span<float* const> states, Matrix<float> y) {
+  check_same(x, dt);
+  check_same(x, y);
+  check_same(B, C);
+  MOLT_CHECK(A.cols == x.cols && B.cols == A.rows && B.rows == x.rows);
+  check_sequences(offsets, states, x.rows);
+  return {x.cols, A.rows};
+}
+
+inline SsdShape check_ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
+                          Matrix<const float> B, Matrix<const float> C, std::int64_t groups, std::span<const float> D,
+                          Offsets offsets, std::span<float* const> states, Matrix<float> y) {
+  const auto heads = static_cast<std::int64_t>(A.size());
+  check_same(x, y);
+  check_same(B, C);
+  MOLT_CHECK(heads > 0 && groups > 0 && heads % groups == 0);
+  MOLT_CHECK(dt.rows == x.rows && dt.cols == heads && B.rows == x.rows);
+  MOLT_CHECK(x.cols % heads == 0 && B.cols % groups == 0);
+  MOLT_CHECK(D.empty() || static_cast<std::int64_t>(D.size()) == x.cols);
+  check_sequences(offsets, states, x.rows);
+  return {heads, x.cols / heads, B.cols / groups, groups};
+}
+
+}  // namespace molt::shapes
