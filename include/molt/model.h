@@ -58,7 +58,7 @@ class Model {
   const std::string& source() const { return source_; }
 
   /// The insides, for molt's own tools.
-  const ModelCore& core() const { return *core_; }
+  const std::shared_ptr<const ModelCore>& core() const { return core_; }
 
  private:
   Model() = default;

@@ -24,8 +24,9 @@ class State {
   State& operator=(State&&) noexcept;
   ~State();
 
-  /// Tokens that it has seen.
+  /// Tokens that it has seen. Whoever moves data() forward says how far.
   std::int64_t tokens() const { return tokens_; }
+  void set_tokens(std::int64_t tokens) { tokens_ = tokens; }
 
   /// Equal to the last bit, and of the same model.
   bool operator==(const State& other) const;
@@ -46,9 +47,11 @@ class State {
   static Saved load(const std::string& path, const Model& model);
 
  private:
-  friend class Session;
+  struct Free {
+    void operator()(float* data) const;
+  };
 
-  std::unique_ptr<float[]> data_;
+  std::unique_ptr<float[], Free> data_;  // aligned to a cache line
   std::int64_t size_ = 0;
   std::int64_t tokens_ = 0;
   std::shared_ptr<const ModelCore> core_;

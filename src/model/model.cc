@@ -8,7 +8,6 @@
 namespace molt {
 namespace {
 
-/// Rows of the stream at the places where logits are wanted.
 Matrix<float> gather(Matrix<const float> x, std::span<const std::int64_t> rows, Arena& arena) {
   const Matrix<float> result = arena.matrix(static_cast<std::int64_t>(rows.size()), x.cols);
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -43,7 +42,7 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   fingerprint_ = molt::fingerprint(config_, source);
 }
 
-void ModelCore::forward(const Batch& batch, Arena& arena, Matrix<float> logits, const Observer* observer) const {
+Stream ModelCore::forward(const Batch& batch, Arena& arena, const Observer* observer) const {
   const auto rows = static_cast<std::int64_t>(batch.ids.size());
   const Matrix<float> residual = arena.matrix(rows, config_.d_model);
   const Matrix<float> normed = arena.matrix(rows, config_.d_model);
@@ -64,12 +63,16 @@ void ModelCore::forward(const Batch& batch, Arena& arena, Matrix<float> logits, 
     layer.block->forward(*backend_, {normed, batch.offsets, layer_states, nullptr}, arena, h);
     if (observer != nullptr) (*observer)(static_cast<std::int64_t>(i), residual, h);
   }
+  return {residual, h};
+}
 
-  if (batch.logits_rows.empty()) return;
-  const Matrix<float> last_residual = gather(residual, batch.logits_rows, arena);
-  const Matrix<float> last_h = gather(h, batch.logits_rows, arena);
-  backend_->add_rms_norm(last_residual, last_h, final_norm_.as<float>(), config_.norm_eps, last_h);
-  backend_->matmul(last_h, *head_, nullptr, logits);
+void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
+                     Matrix<float> logits) const {
+  const Arena::Scope scope(arena);
+  const Matrix<float> residual = gather(stream.residual, rows, arena);
+  const Matrix<float> h = gather(stream.h, rows, arena);
+  backend_->add_rms_norm(residual, h, final_norm_.as<float>(), config_.norm_eps, h);
+  backend_->matmul(h, *head_, nullptr, logits);
 }
 
 BlockCost ModelCore::cost() const {

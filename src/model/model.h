@@ -15,12 +15,17 @@
 
 namespace molt {
 
-/// Rows of a ragged batch, on their way through the layers.
+/// The tokens of a ragged batch. Every id lies in [0, vocab_size).
 struct Batch {
-  std::span<const TokenId> ids;               // [T]
-  Offsets offsets;                            // [S + 1]
-  std::span<float* const> states;             // [S], whole states, laid out as state_layout() says
-  std::span<const std::int64_t> logits_rows;  // rows whose logits are wanted
+  std::span<const TokenId> ids;    // [T]
+  Offsets offsets;                 // [S + 1]
+  std::span<float* const> states;  // [S], whole states, laid out as state_layout() says
+};
+
+/// The residual stream behind the last block, in an arena: [T, d_model] each, still to be added.
+struct Stream {
+  Matrix<float> residual;
+  Matrix<float> h;
 };
 
 class ModelCore {
@@ -36,8 +41,11 @@ class ModelCore {
   const Backend& backend() const { return *backend_; }
   DType dtype() const { return dtype_; }
 
-  /// The forward pass. logits [logits_rows, vocab_size]. Every id lies in [0, vocab_size).
-  void forward(const Batch& batch, Arena& arena, Matrix<float> logits, const Observer* observer = nullptr) const;
+  /// The forward pass through all layers, which moves the states forward. The result lies in `arena`.
+  Stream forward(const Batch& batch, Arena& arena, const Observer* observer = nullptr) const;
+
+  /// logits [rows, vocab_size] of rows of the stream: final norm and head.
+  void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
 
   /// One layer of kind and cost.
   const Block& block(std::int64_t layer) const { return *layers_[static_cast<std::size_t>(layer)].block; }

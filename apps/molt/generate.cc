@@ -1,0 +1,165 @@
+// molt generate: continues a text.
+#include <unistd.h>
+
+#include <csignal>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/fail.h"
+#include "command.h"
+#include "model_options.h"
+#include "molt/generate.h"
+#include "progress.h"
+
+namespace molt::cli {
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+
+struct Options {
+  ModelOptions model;
+  std::optional<std::string> prompt;
+  std::string prompt_file;
+  std::string standard_input;
+  bool bos = false;
+  GenerateOptions generate;
+  bool ignore_eos = false;
+  std::int64_t window = 2048;
+  std::string save_state;
+  std::string load_state;
+  bool json = false;
+  CLI::Option* temperature = nullptr;
+  CLI::Option* seed = nullptr;
+};
+
+/// The prompt that was asked for, from whichever place; nothing when a loaded state is to go on by itself.
+std::optional<std::string> read_prompt(const Options& options) {
+  if (!options.standard_input.empty()) return read_text("-");
+  if (options.prompt) return options.prompt;
+  if (!options.prompt_file.empty()) return read_text(options.prompt_file);
+  if (!options.load_state.empty()) return std::nullopt;
+  if (isatty(STDIN_FILENO) != 0) fail("no prompt: give --prompt TEXT, --prompt-file FILE, or text on standard input");
+  return read_text("-");
+}
+
+/// A text, its state, and the tokens of it that the state has yet to see.
+struct Text {
+  State state;
+  std::vector<TokenId> ids;
+
+  std::span<const TokenId> seen() const { return std::span(ids).first(static_cast<std::size_t>(state.tokens())); }
+  std::span<const TokenId> unseen() const { return std::span(ids).subspan(static_cast<std::size_t>(state.tokens())); }
+};
+
+Text begin_text(const Options& options, const Model& model) {
+  Text text{State(model), {}};
+  if (!options.load_state.empty()) {
+    State::Saved saved = State::load(options.load_state, model);
+    text = {std::move(saved.state), std::move(saved.ids)};
+  }
+  const std::optional<std::string> prompt = read_prompt(options);
+  if (options.bos && text.ids.empty()) text.ids.push_back(model.bos());
+  if (prompt) {
+    const std::vector<TokenId> ids = model.tokenizer().encode(*prompt);
+    text.ids.insert(text.ids.end(), ids.begin(), ids.end());
+  }
+  if (text.ids.empty()) text.ids.push_back(model.bos());  // an empty text begins where every document does
+  if (text.unseen().empty()) fail("{}: nothing is left to feed; add a prompt", options.load_state);
+  return text;
+}
+
+nlohmann::json to_json(const Generation& result, std::span<const TokenId> prompt) {
+  const auto generated = static_cast<double>(result.ids.size());
+  const auto rate = [](double tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
+  return {{"text", result.text},
+          {"ids", result.ids},
+          {"prompt_ids", prompt},
+          {"stop_reason", name_of(result.reason)},
+          {"timings",
+           {{"prefill_seconds", result.prefill_seconds},
+            {"prefill_tokens_per_s", rate(static_cast<double>(result.prompt_tokens), result.prefill_seconds)},
+            {"decode_seconds", result.decode_seconds},
+            {"decode_tokens_per_s", rate(std::max(0.0, generated - 1), result.decode_seconds)}}}};
+}
+
+void run(Options& options) {
+  // Asking for any kind of randomness without a temperature means temperature 1.
+  SamplingOptions& sampling = options.generate.sampling;
+  const bool random = sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0 || options.seed->count() > 0;
+  if (options.temperature->count() == 0 && random) sampling.temperature = 1;
+  check(sampling);
+  const Model model = options.model.load();
+  Text text = begin_text(options, model);
+  const std::vector<TokenId> prompt(text.unseen().begin(), text.unseen().end());
+
+  Progress progress("reading the prompt");
+  Session session(model, {.window = options.window, .progress = [&](std::int64_t done, std::int64_t total) {
+                            if (total > 1) progress.update(done, total);
+                            if (interrupted != 0) throw Error("interrupted");
+                          }});
+  options.generate.stop_at_eos = !options.ignore_eos;
+  options.generate.on_text = [&](std::string_view piece) {
+    progress.finish();
+    if (!options.json) std::cout << piece << std::flush;
+    return interrupted == 0 && std::cout.good();
+  };
+  std::signal(SIGINT, [](int) { interrupted = 1; });
+  const std::vector<TokenId> before(text.seen().begin(), text.seen().end());
+  const Generation result = generate(session, text.state, prompt, options.generate, before);
+  progress.finish();
+  if (options.json) {
+    std::cout << to_json(result, prompt).dump() << "\n";
+  } else {
+    std::cout << "\n";
+  }
+  if (!options.save_state.empty()) {
+    text.ids.insert(text.ids.end(), result.ids.begin(), result.ids.end());
+    text.state.save(options.save_state, text.ids);
+  }
+}
+
+void setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  options->model.add_to(app);
+  auto* prompt = app.add_option("-p,--prompt", options->prompt, "Text to continue");
+  auto* file = app.add_option("--prompt-file", options->prompt_file, "File with the text to continue");
+  file->excludes(prompt);
+  app.add_option("STDIN", options->standard_input, "- continues the text on standard input")
+      ->check(CLI::IsMember({"-"}))
+      ->excludes(prompt)
+      ->excludes(file);
+  app.add_flag("--bos", options->bos, "Begin the text with the model's begin-of-text token");
+  GenerateOptions& generate = options->generate;
+  app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")->capture_default_str();
+  SamplingOptions& sampling = generate.sampling;
+  options->temperature = app.add_option("-t,--temperature", sampling.temperature,
+                                        "0: always the likeliest token (the default); above 0: draw at random, "
+                                        "flatter the higher");
+  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens");
+  app.add_option("--top-p", sampling.top_p, "Draw among the likeliest tokens that sum to probability P");
+  app.add_option("--min-p", sampling.min_p, "Draw among tokens at least P times as likely as the likeliest");
+  app.add_option("--repetition-penalty", sampling.repetition_penalty,
+                 "Above 1: make tokens of the text so far less likely");
+  options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text");
+  app.add_option("--stop", generate.stop, "End before this text comes up (may be given several times)");
+  app.add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
+  app.add_option("--window", options->window, "Tokens of the prompt that are read together")->capture_default_str();
+  app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file");
+  app.add_option("--load-state", options->load_state, "Go on from a state that --save-state wrote");
+  app.add_flag("--json", options->json, "Print one JSON object: text, ids, timings");
+  app.footer(
+      "Examples:\n"
+      "  molt generate models/demo --prompt \"The history of the city begins\" --max-tokens 64\n"
+      "  molt generate models/demo --prompt-file page.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
+      "  cat page.txt | molt generate models/demo - \n"
+      "  molt generate models/demo --prompt-file book.txt --save-state book.state --max-tokens 0\n"
+      "  molt generate models/demo --load-state book.state --prompt \" And then\"");
+  app.callback([options] { run(*options); });
+}
+
+const Registration<Command> registration{"generate", {"Continue a text", &setup}};
+
+}  // namespace
+}  // namespace molt::cli

@@ -1,0 +1,118 @@
+// molt inspect: what a model is made of and what it costs to run.
+#include <iostream>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/fail.h"
+#include "command.h"
+#include "model/model.h"
+#include "model/published_shapes.h"
+#include "model_options.h"
+
+namespace molt::cli {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::string shape;
+  bool json = false;
+};
+
+std::string human_bytes(double bytes) {
+  const char* units[] = {"B", "KB", "MB", "GB", "TB"};
+  std::size_t unit = 0;
+  for (; bytes >= 1000 && unit + 1 < std::size(units); ++unit) bytes /= 1000;
+  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, units[unit]);
+}
+
+nlohmann::json describe(const Model& model) {
+  const ModelCore& core = *model.core();
+  const ModelConfig& config = core.config();
+  std::map<std::string, std::int64_t> blocks;
+  for (std::int64_t i = 0; i < config.n_layer; ++i) ++blocks[std::string(core.block(i).kind())];
+  nlohmann::json state = nlohmann::json::array();
+  for (const StatePart& part : core.block(0).state_parts()) {
+    state.push_back({{"name", part.name}, {"shape", part.shape}, {"bytes", element_count(part.shape) * 4}});
+  }
+  const BlockCost cost = core.cost();
+  nlohmann::json result = {{"model", model.source()},
+                           {"architecture", config.architecture},
+                           {"blocks", blocks},
+                           {"layers", config.n_layer},
+                           {"d_model", config.d_model},
+                           {"vocab_size", config.vocab_size},
+                           {"vocab_tokens", config.n_tokens},
+                           {"tied_embeddings", config.tie_embeddings},
+                           {"norm_eps", config.norm_eps},
+                           {"parameters", cost.parameters},
+                           {"dtype", name_of(core.dtype())},
+                           {"flops_per_token", cost.flops_per_token},
+                           {"weight_bytes", cost.weight_bytes},
+                           {"state_bytes", core.state_layout().bytes()},
+                           {"state_per_layer", state},
+                           {"fingerprint", core.fingerprint()},
+                           {"tokenizer", nullptr}};
+  if (model.has_tokenizer()) {
+    result["tokenizer"] = {{"type", "byte-level BPE"},
+                           {"vocab_size", model.tokenizer().vocab_size()},
+                           {"special_tokens", model.tokenizer().special_ids().size()}};
+  }
+  return result;
+}
+
+void print_table(const nlohmann::json& d) {
+  const auto row = [](std::string_view key, const std::string& value) { fmt::print("{:<16}{}\n", key, value); };
+  std::string blocks;
+  for (const auto& [kind, count] : d["blocks"].items()) {
+    blocks += fmt::format("{}{} x {}", blocks.empty() ? "" : ", ", count.get<int>(), kind);
+  }
+  row("model", d["model"]);
+  row("architecture", fmt::format("{} ({}), width {}", d["architecture"].get<std::string>(), blocks,
+                                  d["d_model"].get<std::int64_t>()));
+  row("parameters", fmt::format("{:.1f} M", d["parameters"].get<double>() / 1e6));
+  row("vocabulary", fmt::format("{} rows for {} tokens, {}", d["vocab_size"].get<std::int64_t>(),
+                                d["vocab_tokens"].get<std::int64_t>(),
+                                d["tied_embeddings"].get<bool>() ? "embedding and head tied" : "head of its own"));
+  row("weights", fmt::format("{} as {}", human_bytes(d["weight_bytes"].get<double>()), d["dtype"].get<std::string>()));
+  row("state", fmt::format("{} a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>())));
+  for (const auto& part : d["state_per_layer"]) {
+    row("", fmt::format("{} {} a layer", part["name"].get<std::string>(), to_string(part["shape"].get<Shape>())));
+  }
+  row("cost", fmt::format("{:.1f} MFLOP a token", d["flops_per_token"].get<double>() / 1e6));
+  row("tokenizer", d["tokenizer"].is_null()
+                       ? "none in the folder (--tokenizer FILE)"
+                       : fmt::format("{}, {} tokens, {} special", d["tokenizer"]["type"].get<std::string>(),
+                                     d["tokenizer"]["vocab_size"].get<std::int64_t>(),
+                                     d["tokenizer"]["special_tokens"].get<std::int64_t>()));
+  row("fingerprint", d["fingerprint"]);
+}
+
+void run(const Options& options) {
+  if (options.model.model.empty() == options.shape.empty()) {
+    fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
+  }
+  const Model model = options.shape.empty() ? options.model.load()
+                                            : Model::random(options.shape, 1, options.model.prepare());
+  const nlohmann::json description = describe(model);
+  if (options.json) {
+    std::cout << description.dump(2) << "\n";
+  } else {
+    print_table(description);
+  }
+}
+
+void setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  options->model.add_to(app);
+  app.get_option("MODEL")->required(false);
+  app.add_option("--shape", options->shape, "A published shape instead of a model: mamba-130m, mamba2-2.7b, ...");
+  app.add_flag("--json", options->json, "Print one JSON object");
+  app.footer("Example:\n  molt inspect models/demo");
+  app.callback([options] { run(*options); });
+}
+
+const Registration<Command> registration{"inspect", {"Show what a model is made of and what it costs", &setup}};
+
+}  // namespace
+}  // namespace molt::cli

@@ -1,0 +1,175 @@
+// molt logits: writes a model's logits for given tokens, so that anyone can compare with another implementation.
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/fail.h"
+#include "command.h"
+#include "io/safetensors.h"
+#include "model_options.h"
+#include "molt/session.h"
+#include "progress.h"
+
+namespace molt::cli {
+namespace {
+
+using Ids = std::vector<std::vector<TokenId>>;
+
+struct Options {
+  ModelOptions model;
+  std::string text;
+  std::string ids;
+  std::string ids_file;
+  std::string out;
+  bool all = false;
+  std::int64_t window = 2048;
+};
+
+/// Numbers separated by commas or blanks.
+std::vector<TokenId> parse_ids(std::string_view text, const std::string& where) {
+  std::vector<TokenId> ids;
+  const char* at = text.data();
+  const char* end = at + text.size();
+  const auto is_separator = [](char c) { return c == ',' || c == ' ' || c == '\t' || c == '\r'; };
+  while (true) {
+    at = std::find_if_not(at, end, is_separator);
+    if (at == end) return ids;
+    TokenId id = 0;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc() || (next != end && !is_separator(*next))) {
+      fail("{}: '{}' is no list of token ids; write them as 1,2,3", where,
+           std::string_view(at, static_cast<std::size_t>(std::min<std::ptrdiff_t>(end - at, 40))));
+    }
+    ids.push_back(id);
+    at = next;
+  }
+}
+
+/// The rows of input_ids [S, L] or [L] in a safetensors file.
+Ids read_tensor_ids(const std::string& path) {
+  const SafetensorsFile file = read_safetensors(path);
+  const auto it = file.tensors.find("input_ids");
+  if (it == file.tensors.end()) fail("{}: holds no tensor input_ids", path);
+  const Tensor& tensor = it->second;
+  if (tensor.shape().empty() || tensor.shape().size() > 2 ||
+      (tensor.dtype() != DType::i64 && tensor.dtype() != DType::i32)) {
+    fail("{}: input_ids is {} {}; it must be i32 or i64, [sequences, length] or [length]", path,
+         name_of(tensor.dtype()), to_string(tensor.shape()));
+  }
+  const std::int64_t length = tensor.shape().back();
+  Ids rows;
+  for (std::int64_t at = 0; at < tensor.size(); at += length) {
+    std::vector<TokenId>& row = rows.emplace_back();
+    for (std::int64_t i = at; i < at + length; ++i) {
+      const std::int64_t id = tensor.dtype() == DType::i64 ? tensor.as<std::int64_t>()[i] : tensor.as<std::int32_t>()[i];
+      row.push_back(id < 0 || id > INT32_MAX ? -1 : static_cast<TokenId>(id));  // -1: refused by the session, by place
+    }
+  }
+  return rows;
+}
+
+Ids read_ids(const Options& options, const Model& model) {
+  if (!options.text.empty()) return {model.tokenizer().encode(options.text)};
+  if (!options.ids.empty()) return {parse_ids(options.ids, "--ids")};
+  const std::string text = read_text(options.ids_file);
+  // A safetensors file begins with the length of its header, below 2^32 in practice: zeros in its high bytes. Text has none.
+  if (text.size() >= 8 && text.substr(4, 4) == std::string(4, '\0')) return read_tensor_ids(options.ids_file);
+  Ids rows;
+  std::size_t line_number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string where = fmt::format("{}:{}", options.ids_file, ++line_number);
+    const auto row = parse_ids(std::string_view(text).substr(begin, end - begin), where);
+    if (!row.empty()) rows.push_back(row);
+    begin = end + 1;
+  }
+  return rows;
+}
+
+/// All sequences' ids one after another, with their lengths if these differ: [S, L] where they do not.
+Tensor ids_tensor(const Ids& rows, bool ragged) {
+  std::vector<std::int64_t> flat;
+  for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
+  const auto count = static_cast<std::int64_t>(flat.size());
+  const auto sequences = static_cast<std::int64_t>(rows.size());
+  Tensor tensor = Tensor::uninitialized(DType::i64, ragged || sequences == 1 ? Shape{count}
+                                                                             : Shape{sequences, count / sequences});
+  std::copy(flat.begin(), flat.end(), tensor.as<std::int64_t>());
+  return tensor;
+}
+
+void run(const Options& options) {
+  const Model model = options.model.load();
+  const Ids rows = read_ids(options, model);
+  if (rows.empty() || std::any_of(rows.begin(), rows.end(), [](const auto& row) { return row.empty(); })) {
+    fail("nothing to run: the input holds no token (or an empty sequence)");
+  }
+  const auto sequences = static_cast<std::int64_t>(rows.size());
+  const bool ragged = std::any_of(rows.begin(), rows.end(), [&](const auto& r) { return r.size() != rows[0].size(); });
+
+  Progress progress("computing logits");
+  Session session(model, {.window = options.window,
+                          .progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); }});
+  std::vector<State> states(rows.size(), State(model));
+  std::vector<Sequence> batch;
+  std::vector<std::int64_t> offsets{0};
+  for (std::size_t s = 0; s < rows.size(); ++s) {
+    batch.push_back({&states[s], rows[s]});
+    offsets.push_back(offsets.back() + static_cast<std::int64_t>(rows[s].size()));
+  }
+
+  const std::int64_t vocab = model.vocab_size();
+  const std::int64_t count = options.all ? offsets.back() : sequences;
+  Tensor logits = Tensor::uninitialized(DType::f32, {count, vocab});
+  const auto put = [&](std::int64_t row, std::span<const float> values) {
+    std::copy(values.begin(), values.end(), logits.as<float>() + row * vocab);
+  };
+  if (options.all) {
+    session.feed_all(batch, [&](std::size_t s, std::int64_t position, std::span<const float> values) {
+      put(offsets[s] + position, values);
+    });
+  } else {
+    put(0, session.feed(batch));
+  }
+  progress.finish();
+
+  std::vector<std::pair<std::string, Tensor>> tensors{{"input_ids", ids_tensor(rows, ragged)}, {"logits", logits}};
+  if (ragged) {
+    Tensor bounds = Tensor::uninitialized(DType::i64, {sequences + 1});
+    std::copy(offsets.begin(), offsets.end(), bounds.as<std::int64_t>());
+    tensors.insert(tensors.begin(), {"offsets", bounds});
+  }
+  write_safetensors(options.out, tensors, {{"model", model.source()}});
+  fmt::print(stderr, "{}: logits [{}, {}] of {} {}\n", options.out, count, vocab, sequences,
+             sequences == 1 ? "sequence" : "sequences");
+}
+
+void setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  options->model.add_to(app);
+  auto* input = app.add_option_group("input", "What to run (one of these)");
+  input->add_option("--text", options->text, "A text, tokenized with the model's tokenizer");
+  input->add_option("--ids", options->ids, "Token ids: 1,2,3");
+  input->add_option("--ids-file", options->ids_file,
+                    "A safetensors file with input_ids [S, L], or a text file with a sequence of ids a line; all run as "
+                    "one ragged batch");
+  input->require_option(1);
+  app.add_option("-o,--out", options->out, "The safetensors file to write")->required();
+  app.add_flag("--all", options->all, "Logits of every position, not only of each sequence's last");
+  app.add_option("--window", options->window, "Tokens that are read together")->capture_default_str();
+  app.footer(
+      "Writes input_ids [S, L] (or [T] with offsets [S + 1] where lengths differ) and logits, float32: one row a "
+      "sequence, or with --all one row a token, sequence after sequence.\n"
+      "Examples:\n"
+      "  molt logits models/demo --text \"Hello there\" --out logits.safetensors\n"
+      "  molt logits models/demo --ids 0,5,17 --all --dtype f32 --out logits.safetensors");
+  app.callback([options] { run(*options); });
+}
+
+const Registration<Command> registration{"logits", {"Write a model's logits for given tokens to a file", &setup}};
+
+}  // namespace
+}  // namespace molt::cli

@@ -1,0 +1,51 @@
+#include "model_options.h"
+
+#include <iostream>
+#include <iterator>
+
+#include "base/fail.h"
+#include "base/mmap_file.h"
+#include "kernels/cpu/select.h"
+#include "molt/threads.h"
+
+namespace molt::cli {
+
+void ModelOptions::add_to(CLI::App& app) {
+  app.add_option("MODEL", model,
+                 "Model folder: config.json with model.safetensors (Hugging Face) or pytorch_model.bin (mamba_ssm)")
+      ->required();
+  app.add_option("--tokenizer", tokenizer, "A tokenizer.json to use instead of the model folder's own");
+  add_run_options_to(app);
+}
+
+void ModelOptions::add_run_options_to(CLI::App& app) {
+  app.add_option("--dtype", dtype, "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is, else f32)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--threads", threads, "Threads to use (default: the cores available to this process)")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--backend", backend, "cpu, or reference: slow and exact")->capture_default_str();
+  app.add_option("--isa", isa, "Force an instruction set (default: the best this machine has)");
+}
+
+LoadOptions ModelOptions::prepare() const {
+  if (threads > 0) set_num_threads(threads);
+  if (!isa.empty()) use_isa(isa);
+  LoadOptions options;
+  options.weights = dtype == "f32" ? WeightType::f32 : dtype == "bf16" ? WeightType::bf16 : WeightType::automatic;
+  options.backend = backend;
+  options.tokenizer = tokenizer;
+  return options;
+}
+
+Model ModelOptions::load() const { return Model::load(model, prepare()); }
+
+std::string read_text(const std::string& path) {
+  if (path == "-") {
+    return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  }
+  const auto file = MmapFile::open(path);
+  return {reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()};
+}
+
+}  // namespace molt::cli

@@ -1,0 +1,35 @@
+// Options that every subcommand with a model shares: which model, how to hold it, on how many threads.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "molt/model.h"
+
+namespace molt::cli {
+
+struct ModelOptions {
+  std::string model;
+  std::string tokenizer;
+  std::string dtype = "auto";
+  std::string backend = "cpu";
+  std::string isa;
+  int threads = 0;
+
+  /// Declares all of them; MODEL positional and required.
+  void add_to(CLI::App& app);
+
+  /// Declares how to run (dtype, backend, threads, isa), but no model.
+  void add_run_options_to(CLI::App& app);
+
+  /// Applies threads and instruction set, and gives the options for loading.
+  LoadOptions prepare() const;
+
+  /// prepare() and Model::load().
+  Model load() const;
+};
+
+/// The whole of a file, or of standard input for "-". Throws Error.
+std::string read_text(const std::string& path);
+
+}  // namespace molt::cli

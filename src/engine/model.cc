@@ -1,0 +1,88 @@
+// The public Model: finds the files of a model folder and puts the parts together.
+#include "molt/model.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/fail.h"
+#include "io/checkpoint.h"
+#include "io/json_file.h"
+#include "model/model.h"
+#include "model/published_shapes.h"
+#include "model/weight_sources.h"
+
+namespace molt {
+namespace {
+
+namespace fs = std::filesystem;
+
+DType packed_dtype(WeightType asked, DType stored) {
+  switch (asked) {
+    case WeightType::f32: return DType::f32;
+    case WeightType::bf16: return DType::bf16;
+    case WeightType::automatic: break;
+  }
+  return stored == DType::bf16 ? DType::bf16 : DType::f32;
+}
+
+/// The dtype that most of a checkpoint's bytes have.
+DType main_dtype(const Checkpoint& checkpoint) {
+  std::map<DType, std::int64_t> bytes;
+  for (const auto& [name, tensor] : checkpoint.tensors()) bytes[tensor.dtype()] += tensor.bytes();
+  const auto most = std::max_element(bytes.begin(), bytes.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes.end() ? DType::f32 : most->first;
+}
+
+}  // namespace
+
+Model Model::load(const std::string& folder, const LoadOptions& options) {
+  Checkpoint checkpoint = Checkpoint::open(folder);
+  const std::string config_path = (fs::path(checkpoint.folder()) / "config.json").string();
+  if (!fs::exists(config_path)) {
+    fail("{}: no config.json beside the weights; a model folder needs one", checkpoint.folder());
+  }
+  ModelSpec spec = read_model_spec(read_json_file(config_path), config_path,
+                                   checkpoint.find("lm_head.weight") != nullptr);
+  const DType dtype = packed_dtype(options.weights, main_dtype(checkpoint));
+  Model model;
+  model.source_ = folder;
+  const std::string tokenizer_path =
+      options.tokenizer.empty() ? (fs::path(checkpoint.folder()) / "tokenizer.json").string() : options.tokenizer;
+  if (!options.tokenizer.empty() || fs::exists(tokenizer_path)) {
+    model.tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(tokenizer_path));
+  }
+  model.core_ = std::make_shared<const ModelCore>(std::move(spec), CheckpointWeights(std::move(checkpoint)),
+                                                  make_backend(options.backend), dtype);
+  return model;
+}
+
+Model Model::random(const std::string& shape, std::uint64_t seed, const LoadOptions& options) {
+  const std::string where = "shape " + shape;
+  Model model;
+  model.source_ = where;
+  model.core_ = std::make_shared<const ModelCore>(read_model_spec(published_config(shape), where, false),
+                                                  RandomWeights(where, seed), make_backend(options.backend),
+                                                  packed_dtype(options.weights, DType::bf16));
+  return model;
+}
+
+std::int64_t Model::vocab_size() const { return core_->config().vocab_size; }
+
+std::int64_t Model::usable_tokens() const {
+  const std::int64_t known = core_->config().n_tokens;
+  return tokenizer_ == nullptr ? known : std::min(known, tokenizer_->vocab_size());
+}
+
+TokenId Model::bos() const { return core_->config().bos; }
+
+TokenId Model::eos() const { return core_->config().eos; }
+
+const Tokenizer& Model::tokenizer() const {
+  if (tokenizer_ == nullptr) {
+    fail("{}: has no tokenizer.json; name one with --tokenizer FILE (published Mamba models use GPT-NeoX's)", source_);
+  }
+  return *tokenizer_;
+}
+
+}  // namespace molt
