@@ -123,7 +123,9 @@ void run(const Options& options) {
 
   const std::int64_t vocab = model.vocab_size();
   const std::int64_t count = options.all ? offsets.back() : sequences;
-  Tensor logits = Tensor::uninitialized(DType::f32, {count, vocab});
+  const bool rows_by_sequence = options.all && !ragged && sequences > 1;
+  Tensor logits = Tensor::uninitialized(
+      DType::f32, rows_by_sequence ? Shape{sequences, count / sequences, vocab} : Shape{count, vocab});
   const auto put = [&](std::int64_t row, std::span<const float> values) {
     std::copy(values.begin(), values.end(), logits.as<float>() + row * vocab);
   };
@@ -143,7 +145,7 @@ void run(const Options& options) {
     tensors.insert(tensors.begin(), {"offsets", bounds});
   }
   write_safetensors(options.out, tensors, {{"model", model.source()}});
-  fmt::print(stderr, "{}: logits [{}, {}] of {} {}\n", options.out, count, vocab, sequences,
+  fmt::print(stderr, "{}: logits {} of {} {}\n", options.out, to_string(logits.shape()), sequences,
              sequences == 1 ? "sequence" : "sequences");
 }
 
@@ -161,8 +163,9 @@ void setup(CLI::App& app) {
   app.add_flag("--all", options->all, "Logits of every position, not only of each sequence's last");
   app.add_option("--window", options->window, "Tokens that are read together")->capture_default_str();
   app.footer(
-      "Writes input_ids [S, L] (or [T] with offsets [S + 1] where lengths differ) and logits, float32: one row a "
-      "sequence, or with --all one row a token, sequence after sequence.\n"
+      "Writes input_ids and logits in float32: [S, vocabulary], the last position of each of S sequences; with --all "
+      "[L, vocabulary] of one sequence, [S, L, vocabulary] of several. Where lengths differ, both lie packed as [T], "
+      "[T, vocabulary], and offsets [S + 1] tells where sequences begin.\n"
       "Examples:\n"
       "  molt logits models/demo --text \"Hello there\" --out logits.safetensors\n"
       "  molt logits models/demo --ids 0,5,17 --all --dtype f32 --out logits.safetensors");
