@@ -1,0 +1,97 @@
+#include "io/tokenizer/vocabulary.h"
+
+#include <algorithm>
+
+#include "base/fail.h"
+#include "io/tokenizer/byte_alphabet.h"
+
+namespace molt {
+
+Vocabulary::Vocabulary(const TokenizerSpec& spec, std::string_view where) : where_(where) {
+  TokenId highest = -1;
+  for (const auto& [spelling, id] : spec.vocab) highest = std::max(highest, id);
+  for (const AddedToken& token : spec.added) highest = std::max(highest, token.id);
+  tokens_.resize(static_cast<std::size_t>(highest) + 1);
+  ids_.reserve(spec.vocab.size() + spec.added.size());
+  for (const auto& [spelling, id] : spec.vocab) add(spelling, id, true);
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const std::string spelling = spell_byte(static_cast<unsigned char>(byte));
+    const bool in_utf8 = byte < 0xC0 || (byte > 0xC1 && byte < 0xF5);
+    const auto id = find_in_model(spelling);
+    if (!id && in_utf8) {
+      fail("{}.model.vocab: the byte 0x{:02X} has no token (\"{}\"); molt reads vocabularies that can spell every text",
+           where_, byte, spelling);
+    }
+    byte_ids_[byte] = id.value_or(-1);
+  }
+  for (const AddedToken& token : spec.added) add_added_token(token);
+  std::ranges::sort(special_ids_);
+}
+
+void Vocabulary::add(const std::string& spelling, TokenId id, bool in_model) {
+  Token& token = tokens_[static_cast<std::size_t>(id)];
+  if (token.kind != Kind::kNone) {
+    fail("{}: the tokens \"{}\" and \"{}\" have the same id {}", where_, token.spelling, spelling, id);
+  }
+  auto bytes = unspell(spelling);
+  token = {spelling, bytes ? std::move(*bytes) : spelling, bytes ? Kind::kBytes : Kind::kText, in_model, false};
+  ids_.emplace(token.spelling, id);
+}
+
+void Vocabulary::add_added_token(const AddedToken& token) {
+  if (const auto known = id_of(token.content); !known) {
+    add(token.content, token.id, false);
+  } else if (*known != token.id) {
+    fail("{}.added_tokens: \"{}\" has the id {}, but {} elsewhere in the file", where_, token.content, token.id,
+         *known);
+  }
+  Token& entry = tokens_[static_cast<std::size_t>(token.id)];
+  if (entry.added) fail("{}.added_tokens: \"{}\" (id {}) is there twice", where_, token.content, token.id);
+  entry.added = true;
+  if (token.special) special_ids_.push_back(token.id);
+}
+
+std::optional<TokenId> Vocabulary::id_of(std::string_view spelling) const {
+  const auto it = ids_.find(spelling);
+  return it == ids_.end() ? std::nullopt : std::optional(it->second);
+}
+
+std::optional<TokenId> Vocabulary::find_in_model(std::string_view spelling) const {
+  const auto id = id_of(spelling);
+  return id && tokens_[static_cast<std::size_t>(*id)].in_model ? id : std::nullopt;
+}
+
+std::string_view Vocabulary::bytes(TokenId id) const {
+  if (id < 0 || id >= size()) fail("the token id {} is out of range: {} has ids from 0 to {}", id, where_, size() - 1);
+  const Token& token = tokens_[static_cast<std::size_t>(id)];
+  if (token.kind == Kind::kNone) fail("the token id {} names no token of {}", id, where_);
+  return token.bytes;
+}
+
+std::vector<Merge> Vocabulary::resolve_merges(const std::vector<std::pair<std::string, std::string>>& merges) const {
+  std::vector<Merge> resolved;
+  resolved.reserve(merges.size());
+  const auto resolve = [&](const std::string& token) {
+    if (const auto id = find_in_model(token)) return *id;
+    fail("{}.model.merges[{}]: the token \"{}\" is not in the vocabulary", where_, resolved.size(), token);
+  };
+  for (const auto& [left, right] : merges) {
+    const TokenId left_id = resolve(left);
+    const TokenId right_id = resolve(right);
+    resolved.push_back({left_id, right_id, resolve(left + right)});
+  }
+  return resolved;
+}
+
+std::unordered_map<std::string_view, TokenId> Vocabulary::whole_words() const {
+  std::unordered_map<std::string_view, TokenId> words;
+  for (std::size_t id = 0; id < tokens_.size(); ++id) {
+    const Token& token = tokens_[id];
+    if (token.in_model && token.kind == Kind::kBytes && !token.bytes.empty()) {
+      words.emplace(token.bytes, static_cast<TokenId>(id));
+    }
+  }
+  return words;
+}
+
+}  // namespace molt
