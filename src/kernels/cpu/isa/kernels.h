@@ -1,15 +1,132 @@
 // Kernels: the table of the functions that are compiled once per instruction set, on plain pointers.
 //
-// Who calls them (kernels/cpu/*.cc) knows shapes and threads; who implements them (isa/*.cc) knows neither, only rows of
-// floats. select() gives the table for this machine.
+// Who calls them (kernels/cpu/*.cc) knows shapes and threads; who implements them (isa/*.cc) knows neither, only rows
+// of floats. select() gives the table for this machine. Strides are in elements; pointers need no alignment.
 #pragma once
 
 #include <stdint.h>
 
 namespace molt {
 
+/// Channels [0, channels) of one sequence for causal_conv: as Backend::causal_conv, pointers at the first channel.
+struct ConvSequence {
+  const float* x;
+  int64_t x_stride;
+  const float* weight;  // [taps, channels]
+  int64_t weight_stride;
+  int64_t taps;
+  const float* bias;  // [channels], or null
+  float* state;       // [taps - 1, channels]
+  int64_t state_stride;
+  float* y;
+  int64_t y_stride;
+  int64_t rows;
+  int64_t channels;
+};
+
+/// Channels [0, channels) of one sequence for selective_scan: as Backend::selective_scan, pointers at the first
+/// channel.
+struct ScanSequence {
+  const float* x;
+  int64_t x_stride;
+  const float* dt;
+  int64_t dt_stride;
+  const float* A;  // [states, channels]
+  int64_t A_stride;
+  const float* B;  // [rows, states]
+  int64_t B_stride;
+  const float* C;  // [rows, states]
+  int64_t C_stride;
+  const float* D;  // [channels], or null
+  const float* m;  // [rows], or null
+  float* state;    // [states, channels]
+  int64_t state_stride;
+  float* y;
+  int64_t y_stride;
+  int64_t rows;
+  int64_t channels;
+  int64_t states;
+};
+
+/// Rows of a chunk of ssd, the unit that is computed as matrix products.
+inline constexpr int64_t kSsdChunk = 64;
+
+/// P rounded up so that rows of that many floats are whole vectors in every instruction set.
+inline constexpr int64_t ssd_padded(int64_t channels) {
+  return (channels + 15) / 16 * 16;
+}
+
+/// Floats that one chunk of one group needs between ssd_prepare and ssd_chunks: B transposed [N, kSsdChunk], then
+/// C B^T [kSsdChunk, kSsdChunk].
+inline constexpr int64_t ssd_prepared_size(int64_t states) {
+  return (states + kSsdChunk) * kSsdChunk;
+}
+
+/// Floats of scratch that ssd_chunks needs.
+inline constexpr int64_t ssd_scratch_size(int64_t states, int64_t channels) {
+  return (2 * kSsdChunk + states + 1) * ssd_padded(channels) + kSsdChunk * kSsdChunk;
+}
+
+/// What the heads of one group share in one chunk of `rows` rows.
+struct SsdGroupChunk {
+  const float* B;  // [rows, states]
+  int64_t B_stride;
+  const float* C;  // [rows, states]
+  int64_t C_stride;
+  int64_t rows;  // 1 to kSsdChunk
+  int64_t states;
+  float* prepared;  // [ssd_prepared_size(states)], left filled
+};
+
+/// One head of one sequence for ssd: as Backend::ssd, pointers at the head's first column.
+struct SsdHead {
+  const float* x;  // [rows, channels]
+  int64_t x_stride;
+  const float* dt;  // one value a row
+  int64_t dt_stride;
+  float A;
+  const float* B;  // [rows, states]
+  int64_t B_stride;
+  const float* C;  // [rows, states]
+  int64_t C_stride;
+  const float* D;  // [channels], or null
+  const float* m;  // [rows], or null
+  float* state;    // [states, channels]
+  float* y;        // [rows, channels]
+  int64_t y_stride;
+  int64_t rows;
+  int64_t channels;
+  int64_t states;
+  // Only ssd_chunks reads these.
+  const float* prepared;    // of the sequence's first chunk
+  int64_t prepared_stride;  // from one chunk's to the next
+  float* scratch;           // [ssd_scratch_size(states, channels)]
+};
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable", ...
+
+  // Functions of rows of n values (norms.cc, activations.cc, convert.cc); as the ops of the same names.
+  void (*rms_norm)(const float* x, const float* weight, float eps, float* y, int64_t n);
+  void (*add_rms_norm)(float* residual, const float* h, const float* weight, float eps, float* y, int64_t n);
+  /// One group; with norm_before_gate false y must not be z.
+  void (*gated_rms_norm)(const float* x, const float* z, const float* weight, float eps, bool norm_before_gate,
+                         float* y, int64_t n);
+  void (*exp)(const float* x, float* y, int64_t n);
+  void (*silu_gate)(const float* x, const float* z, float* y, int64_t n);
+  void (*softplus)(const float* x, const float* bias, float low, float high, float* y, int64_t n);
+  /// y = the n 16-bit floats at x, which need no alignment.
+  void (*f16_to_f32)(const void* x, float* y, int64_t n);
+  void (*bf16_to_f32)(const void* x, float* y, int64_t n);
+
+  // Ops along a sequence (causal_conv.cc, selective_scan.cc, ssd.cc).
+  void (*causal_conv)(const ConvSequence& sequence);
+  void (*selective_scan)(const ScanSequence& sequence);
+  void (*ssd_prepare)(const SsdGroupChunk& chunk);
+  /// Every row of the head, chunk after chunk.
+  void (*ssd_chunks)(const SsdHead& head);
+  /// The same, row after row, as the recurrence: the faster way for a few rows.
+  void (*ssd_steps)(const SsdHead& head);
 };
 
 /// The best table that this machine can run, or the one that use_isa() named.

@@ -1,5 +1,6 @@
 // The table of this instruction set.
 #include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/isa/ops.h"
 #include "kernels/cpu/isa/vec.h"
 
 #define MOLT_ISA_STRING_(x) #x
@@ -10,6 +11,19 @@ namespace molt::MOLT_ISA {
 extern const Kernels kernels;
 const Kernels kernels = {
     .name = MOLT_ISA_STRING(MOLT_ISA),
+    .rms_norm = rms_norm,
+    .add_rms_norm = add_rms_norm,
+    .gated_rms_norm = gated_rms_norm,
+    .exp = exp,
+    .silu_gate = silu_gate,
+    .softplus = softplus,
+    .f16_to_f32 = f16_to_f32,
+    .bf16_to_f32 = bf16_to_f32,
+    .causal_conv = causal_conv,
+    .selective_scan = selective_scan,
+    .ssd_prepare = ssd_prepare,
+    .ssd_chunks = ssd_chunks,
+    .ssd_steps = ssd_steps,
 };
 
 }  // namespace molt::MOLT_ISA

@@ -1,18 +1,29 @@
 // Vectors of floats for the kernels that are compiled once per instruction set.
 //
 // Every source of this folder is compiled several times, each time with other -m flags and with MOLT_ISA naming the
-// namespace its code lands in (molt::avx512, molt::avx2, ...). The code is written once, on the compiler's portable vector
-// types of that instruction set's width, so it also builds for processors that molt has no flags for.
+// namespace its code lands in (molt::avx512, molt::avx2, ...). The code is written once, on the compiler's portable
+// vector types of that instruction set's width, so it also builds for processors that molt has no flags for.
 //
 // Rule: these sources include no header with inline functions that other code may use too (no standard containers, no
-// templates outside MOLT_ISA's namespace). The linker keeps one copy of such a function for the whole program, and it could
-// keep the one with instructions that the machine lacks.
+// templates outside MOLT_ISA's namespace). The linker keeps one copy of such a function for the whole program, and it
+// could keep the one with instructions that the machine lacks.
 #pragma once
 
 #include <stdint.h>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #ifndef MOLT_ISA
 #error "compile with -DMOLT_ISA=<namespace>, as src/kernels/cpu/isa.cmake does"
+#endif
+
+// Unrolls the following loop whole; its trip count is a small constant.
+#if defined(__clang__)
+#define MOLT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define MOLT_UNROLL _Pragma("GCC unroll 32")
 #endif
 
 namespace molt::MOLT_ISA {
@@ -32,20 +43,94 @@ typedef float VecF __attribute__((vector_size(kLanes * 4)));
 typedef int32_t VecI __attribute__((vector_size(kLanes * 4)));
 typedef float UnalignedVecF __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
-static inline VecF load(const float* at) { return *reinterpret_cast<const UnalignedVecF*>(at); }
-static inline void store(float* at, VecF v) { *reinterpret_cast<UnalignedVecF*>(at) = v; }
-static inline VecF broadcast(float x) { return x - VecF{}; }
-static inline VecF min(VecF a, VecF b) { return a < b ? a : b; }
-static inline VecF max(VecF a, VecF b) { return a > b ? a : b; }
+static inline VecF load(const float* at) {
+  return *reinterpret_cast<const UnalignedVecF*>(at);
+}
+static inline void store(float* at, VecF v) {
+  *reinterpret_cast<UnalignedVecF*>(at) = v;
+}
+static inline VecF broadcast(float x) {
+  return x - VecF{};
+}
+/// The lesser or greater of each pair of lanes; where a lane of `a` is not a number, so is the result's.
+static inline VecF min(VecF a, VecF b) {
+  return b < a ? b : a;
+}
+static inline VecF max(VecF a, VecF b) {
+  return b > a ? b : a;
+}
+
+static inline VecI bits_of(VecF v) {
+  return reinterpret_cast<VecI>(v);
+}
+static inline VecF float_of(VecI v) {
+  return reinterpret_cast<VecF>(v);
+}
+
+/// 0, 1, 2, ...
+static inline VecI lane_numbers() {
+  VecI v{};
+  for (int i = 0; i < kLanes; ++i) v[i] = i;
+  return v;
+}
 
 /// Loads the first `n` lanes (0 <= n <= kLanes), zeros in the rest.
 static inline VecF load_first(const float* at, int n) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecF>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << n) - 1U), at));
+#elif defined(__AVX2__)
+  return reinterpret_cast<VecF>(_mm256_maskload_ps(at, reinterpret_cast<__m256i>(lane_numbers() < n)));
+#else
   VecF v{};
   for (int i = 0; i < n; ++i) v[i] = at[i];
   return v;
+#endif
 }
+
 static inline void store_first(float* at, VecF v, int n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(at, static_cast<__mmask16>((1U << n) - 1U), reinterpret_cast<__m512>(v));
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(at, reinterpret_cast<__m256i>(lane_numbers() < n), reinterpret_cast<__m256>(v));
+#else
   for (int i = 0; i < n; ++i) at[i] = v[i];
+#endif
+}
+
+/// Sum of all lanes, as a tree.
+static inline float sum_of(VecF v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  MOLT_UNROLL
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+
+/// Calls body(i, lanes) for the vectors that cover [0, n): whole ones with an integral constant, so that it costs
+/// nothing to ask, and the rest, if any, with its lane count. Use at() and put() below to load and store.
+template <int kCount>
+struct Whole {
+  constexpr operator int() const { return kCount; }
+};
+template <class Body>
+__attribute__((always_inline)) static inline void for_vectors(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, Whole<kLanes>{});
+  if (i < n) body(i, static_cast<int>(n - i));
+}
+static inline VecF at(const float* from, Whole<kLanes>) {
+  return load(from);
+}
+static inline VecF at(const float* from, int lanes) {
+  return load_first(from, lanes);
+}
+static inline void put(float* to, VecF v, Whole<kLanes>) {
+  store(to, v);
+}
+static inline void put(float* to, VecF v, int lanes) {
+  store_first(to, v, lanes);
 }
 
 }  // namespace molt::MOLT_ISA

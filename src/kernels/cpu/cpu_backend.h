@@ -1,0 +1,37 @@
+// CpuBackend: the ops on vectors and threads, one file an op.
+//
+// An op here knows shapes and deals the work out to threads; its inner loops are in isa/, compiled once per instruction
+// set and chosen at run time (select.h). Work is split by the data alone, never by the number of threads, and how a row
+// or a sequence is computed depends on that row or sequence alone: results are the same bits for any number of threads
+// and in any batch.
+//
+// Thread-safety: as Backend's. Scratch memory is thread_local and kept between calls.
+#pragma once
+
+#include "kernels/reference/reference_backend.h"
+
+namespace molt {
+
+class CpuBackend : public ReferenceBackend {
+ public:
+  std::string_view name() const override { return "cpu"; }
+
+  void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
+  void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
+  void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
+                    Matrix<float> y) const override;
+  void gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps, std::int64_t group,
+                      bool norm_before_gate, Matrix<float> y) const override;
+  void silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const override;
+  void softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const override;
+  void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
+                   std::span<float* const> states, Matrix<float> y) const override;
+  void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A, Matrix<const float> B,
+                      Matrix<const float> C, const float* D, const float* m, Offsets offsets,
+                      std::span<float* const> states, Matrix<float> y) const override;
+  void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+           Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m, Offsets offsets,
+           std::span<float* const> states, Matrix<float> y) const override;
+};
+
+}  // namespace molt

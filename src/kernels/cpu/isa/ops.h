@@ -1,0 +1,24 @@
+// The functions of this instruction set's table, as table.cc lists them; kernels.h says what each does.
+#pragma once
+
+#include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/isa/vec.h"
+
+namespace molt::MOLT_ISA {
+
+void rms_norm(const float* x, const float* weight, float eps, float* y, int64_t n);
+void add_rms_norm(float* residual, const float* h, const float* weight, float eps, float* y, int64_t n);
+void gated_rms_norm(const float* x, const float* z, const float* weight, float eps, bool norm_before_gate, float* y,
+                    int64_t n);
+void exp(const float* x, float* y, int64_t n);
+void silu_gate(const float* x, const float* z, float* y, int64_t n);
+void softplus(const float* x, const float* bias, float low, float high, float* y, int64_t n);
+void f16_to_f32(const void* x, float* y, int64_t n);
+void bf16_to_f32(const void* x, float* y, int64_t n);
+void causal_conv(const ConvSequence& sequence);
+void selective_scan(const ScanSequence& sequence);
+void ssd_prepare(const SsdGroupChunk& chunk);
+void ssd_chunks(const SsdHead& head);
+void ssd_steps(const SsdHead& head);
+
+}  // namespace molt::MOLT_ISA

@@ -1,0 +1,258 @@
+// The state space dual scan (Dao & Gu 2024, section 6), one head at a time, in chunks of kSsdChunk rows.
+//
+// With a_t = dt_t m_t A log2(e) and its sums s_i = a_0 + ... + a_i within the chunk, S the state before the chunk:
+//   y_i = 2^(s_i) C_i S + sum_{j <= i} 2^(s_i - s_j) (C_i . B_j) dt_j x_j + D x_i
+//   S  <- 2^(s_last) S + sum_j B_j (2^(s_last - s_j) dt_j x_j)
+// All three sums are products of small matrices, done in register tiles. Every exponent is a difference of sums that is
+// never positive; the sums are held as pairs of floats, so that a small difference of large ones keeps its digits.
+#include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/tile.h"
+#include "kernels/cpu/isa/vec_math.h"
+
+namespace molt::MOLT_ISA {
+namespace {
+
+constexpr int64_t Q = kSsdChunk;
+
+/// 2^-kNoTrace times anything that the scan can hold is nothing. Bounds a step's exponent, so that one huge step does
+/// not take away the digits of the sums after it.
+constexpr double kNoTrace = 512.0;
+
+/// The decays within one chunk.
+struct Decays {
+  float high[Q];        // the sums s_i, as high + low
+  float low[Q];         //
+  float dt[Q];          //
+  float from_start[Q];  // 2^(s_i)
+  float to_end[Q];      // 2^(s_last - s_j) dt_j
+  float whole;          // 2^(s_last)
+};
+
+void compute_decays(const SsdHead& head, int64_t first, int64_t rows, Decays& d) {
+  double sums[Q];
+  double sum = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const float dt = head.dt[(first + i) * head.dt_stride];
+    const double m = head.m == nullptr ? 1.0 : static_cast<double>(head.m[first + i]);
+    const double a = static_cast<double>(dt) * m * static_cast<double>(head.A) * 1.4426950408889634;
+    sum += a < -kNoTrace ? -kNoTrace : a;
+    sums[i] = sum;
+    d.dt[i] = dt;
+  }
+  for (int64_t i = 0; i < Q; ++i) {
+    const double s = i < rows ? sums[i] : sum;
+    d.high[i] = static_cast<float>(s);
+    d.low[i] = static_cast<float>(s - static_cast<double>(d.high[i]));
+    if (i >= rows) d.dt[i] = 0;
+    d.from_start[i] = d.high[i];
+    d.to_end[i] = static_cast<float>(sum - s);
+  }
+  for (int64_t i = 0; i < Q; i += kLanes) {
+    store(d.from_start + i, exp2_decay(load(d.from_start + i)));
+    store(d.to_end + i, exp2_decay(load(d.to_end + i)) * load(d.dt + i));
+  }
+  d.whole = d.from_start[rows - 1];
+}
+
+/// M [rows, Q], M[i, j] = 2^(s_i - s_j) gram[i, j] dt_j for j <= i, and zero for the j > i that i's band of tiles
+/// reads.
+void decay_gram(const Decays& d, const float* gram, int64_t rows, float* M) {
+  const VecI lane = lane_numbers();
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < Q && j < i + kTileRows; j += kLanes) {
+      const VecF exponent = (d.high[i] - load(d.high + j)) + (d.low[i] - load(d.low + j));
+      const VecF value = exp2_decay(min(exponent, VecF{})) * load(gram + i * Q + j) * load(d.dt + j);
+      const VecI past = lane <= static_cast<int32_t>(i - j);
+      store(M + i * Q + j, past ? value : VecF{});
+    }
+  }
+}
+
+/// Copies x's rows into whole vectors: plain [rows, padded], and scaled by to_end.
+void pack_inputs(const SsdHead& head, int64_t first, int64_t rows, const Decays& d, float* x, float* x_to_end) {
+  const int64_t padded = ssd_padded(head.channels);
+  for (int64_t i = 0; i < rows; ++i) {
+    const float* from = head.x + (first + i) * head.x_stride;
+    const float scale = d.to_end[i];
+    for (int64_t c = 0; c < padded; c += kLanes) {
+      const int64_t left = head.channels - c;
+      const VecF v = left >= kLanes ? load(from + c) : load_first(from + c, left > 0 ? static_cast<int>(left) : 0);
+      store(x + i * padded + c, v);
+      store(x_to_end + i * padded + c, v * scale);
+    }
+  }
+}
+
+/// What a head keeps while it runs through its chunks; rows of ssd_padded(P) floats, zero beyond P.
+struct Workspace {
+  float* state;  // [N, padded]: the caller's own memory if P needs no padding
+  float* D;      // [1, padded]
+  float* x;      // [Q, padded]
+  float* x_to_end;
+  float* M;  // [Q, Q]
+};
+
+/// The rows of y of one chunk.
+void chunk_outputs(const SsdHead& head, int64_t first, int64_t rows, const Decays& d, const Workspace& w) {
+  const int64_t padded = ssd_padded(head.channels);
+  const float* C = head.C + first * head.C_stride;
+  for_tile_columns(padded, [&](int64_t c, auto vectors) {
+    constexpr int kVectors = decltype(vectors)::value;
+    for_bands(rows, [&](int64_t i, auto band) {
+      constexpr int kRows = decltype(band)::value;
+      Tile<kRows, kVectors> tile;
+      tile.clear();
+      tile.multiply_add(C + i * head.C_stride, head.C_stride, w.state + c, padded, head.states);
+      MOLT_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const VecF decay = broadcast(d.from_start[i + r]);
+        MOLT_UNROLL
+        for (int v = 0; v < kVectors; ++v) tile.sum[r][v] *= decay;
+      }
+      tile.multiply_add(w.M + i * Q, Q, w.x + c, padded, i + kRows);
+      MOLT_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        float* y = head.y + (first + i + r) * head.y_stride + c;
+        MOLT_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+          const VecF x = load(w.x + (i + r) * padded + c + v * kLanes);
+          const VecF out = tile.sum[r][v] + load(w.D + c + v * kLanes) * x;
+          const int64_t left = head.channels - (c + v * kLanes);
+          if (left >= kLanes) {
+            store(y + v * kLanes, out);
+          } else if (left > 0) {
+            store_first(y + v * kLanes, out, static_cast<int>(left));
+          }
+        }
+      }
+    });
+  });
+}
+
+/// The state after one chunk.
+void chunk_state(const SsdHead& head, int64_t rows, const float* B_transposed, const Decays& d, const Workspace& w) {
+  const int64_t padded = ssd_padded(head.channels);
+  for_tile_columns(padded, [&](int64_t c, auto vectors) {
+    constexpr int kVectors = decltype(vectors)::value;
+    for_bands(head.states, [&](int64_t n, auto band) {
+      constexpr int kRows = decltype(band)::value;
+      float* state = w.state + n * padded + c;
+      Tile<kRows, kVectors> tile;
+      MOLT_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        MOLT_UNROLL
+        for (int v = 0; v < kVectors; ++v) tile.sum[r][v] = load(state + r * padded + v * kLanes) * d.whole;
+      }
+      tile.multiply_add(B_transposed + n * Q, Q, w.x_to_end + c, padded, rows);
+      MOLT_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        MOLT_UNROLL
+        for (int v = 0; v < kVectors; ++v) store(state + r * padded + v * kLanes, tile.sum[r][v]);
+      }
+    });
+  });
+}
+
+/// Copies [rows, cols] of one stride to another, zeroing what the destination's rows have more.
+void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows, int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) to[r * to_stride + c] = from[r * from_stride + c];
+    for (int64_t c = cols; c < to_stride; ++c) to[r * to_stride + c] = 0;
+  }
+}
+
+/// One row of the recurrence for up to kWidth vectors of channels from channel c on. The last may be partial: `lanes`.
+template <int kWidth, class Lanes>
+inline void step_columns(const SsdHead& head, int64_t t, float decay, int64_t c, Lanes lanes) {
+  const float* from = head.x + t * head.x_stride + c;
+  const float* B = head.B + t * head.B_stride;
+  const float* C = head.C + t * head.C_stride;
+  const float dt = head.dt[t * head.dt_stride];
+  VecF x[kWidth], sum[kWidth];
+  MOLT_UNROLL
+  for (int v = 0; v < kWidth; ++v) {
+    x[v] = at(from + v * kLanes, lanes);
+    sum[v] = head.D == nullptr ? VecF{} : at(head.D + c + v * kLanes, lanes) * x[v];
+    x[v] *= dt;
+  }
+  float* state = head.state + c;
+  for (int64_t n = 0; n < head.states; ++n, state += head.channels) {
+    MOLT_UNROLL
+    for (int v = 0; v < kWidth; ++v) {
+      const VecF S = at(state + v * kLanes, lanes) * decay + x[v] * B[n];
+      put(state + v * kLanes, S, lanes);
+      sum[v] += S * C[n];
+    }
+  }
+  MOLT_UNROLL
+  for (int v = 0; v < kWidth; ++v) put(head.y + t * head.y_stride + c + v * kLanes, sum[v], lanes);
+}
+
+/// 2^x for one x, as the vectors have it.
+inline float decay_of(float exponent) {
+  return exp2_decay(broadcast(exponent))[0];
+}
+
+}  // namespace
+
+void ssd_prepare(const SsdGroupChunk& chunk) {
+  float* B_transposed = chunk.prepared;
+  float* gram = chunk.prepared + chunk.states * Q;
+  for (int64_t n = 0; n < chunk.states; ++n) {
+    for (int64_t j = 0; j < Q; ++j) B_transposed[n * Q + j] = j < chunk.rows ? chunk.B[j * chunk.B_stride + n] : 0;
+  }
+  // Only columns up to the diagonal are ever read; the rest of their vectors comes along.
+  for_bands(chunk.rows, [&](int64_t i, auto band) {
+    constexpr int kRows = decltype(band)::value;
+    const int64_t cols = (i + kRows + kLanes - 1) / kLanes * kLanes;
+    for_tile_columns(cols < Q ? cols : Q, [&](int64_t c, auto vectors) {
+      constexpr int kVectors = decltype(vectors)::value;
+      Tile<kRows, kVectors> tile;
+      tile.clear();
+      tile.multiply_add(chunk.C + i * chunk.C_stride, chunk.C_stride, B_transposed + c, Q, chunk.states);
+      MOLT_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        MOLT_UNROLL
+        for (int v = 0; v < kVectors; ++v) store(gram + (i + r) * Q + c + v * kLanes, tile.sum[r][v]);
+      }
+    });
+  });
+}
+
+void ssd_chunks(const SsdHead& head) {
+  const int64_t padded = ssd_padded(head.channels);
+  const bool in_place = padded == head.channels;
+  Workspace w;
+  w.D = head.scratch;
+  w.x = w.D + padded;
+  w.x_to_end = w.x + Q * padded;
+  w.M = w.x_to_end + Q * padded;
+  w.state = in_place ? head.state : w.M + Q * Q;
+  if (!in_place) copy_rows(head.state, head.channels, w.state, padded, head.states, head.channels);
+  copy_rows(head.D, 0, w.D, padded, 1, head.D == nullptr ? 0 : head.channels);
+  const float* prepared = head.prepared;
+  for (int64_t first = 0; first < head.rows; first += Q, prepared += head.prepared_stride) {
+    const int64_t rows = head.rows - first < Q ? head.rows - first : Q;
+    Decays d;
+    compute_decays(head, first, rows, d);
+    pack_inputs(head, first, rows, d, w.x, w.x_to_end);
+    decay_gram(d, prepared + head.states * Q, rows, w.M);
+    chunk_outputs(head, first, rows, d, w);
+    chunk_state(head, rows, prepared, d, w);
+  }
+  if (!in_place) copy_rows(w.state, padded, head.state, head.channels, head.states, head.channels);
+}
+
+void ssd_steps(const SsdHead& head) {
+  for (int64_t t = 0; t < head.rows; ++t) {
+    const float m = head.m == nullptr ? 1.0F : head.m[t];
+    const float decay = decay_of(head.dt[t * head.dt_stride] * m * head.A * kLog2E);
+    constexpr Whole<kLanes> whole;
+    int64_t c = 0;
+    for (; c + 4 * kLanes <= head.channels; c += 4 * kLanes) step_columns<4>(head, t, decay, c, whole);
+    for (; c + kLanes <= head.channels; c += kLanes) step_columns<1>(head, t, decay, c, whole);
+    if (c < head.channels) step_columns<1>(head, t, decay, c, static_cast<int>(head.channels - c));
+  }
+}
+
+}  // namespace molt::MOLT_ISA
