@@ -107,8 +107,8 @@ TEST_P(LargeGolden, Bfloat16KeepsThePerplexity) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, LargeGolden, testing::Values("mamba2-49m", "mamba1-49m", "mamba2-demo-11m"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& model) {
+                           std::string name = model.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

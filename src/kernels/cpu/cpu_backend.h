@@ -8,6 +8,8 @@
 // Thread-safety: as Backend's. Scratch memory is thread_local and kept between calls.
 #pragma once
 
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/packed_matrix.h"
 #include "kernels/reference/reference_backend.h"
 
 namespace molt {
@@ -16,6 +18,12 @@ class CpuBackend : public ReferenceBackend {
  public:
   std::string_view name() const override { return "cpu"; }
 
+  std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
+    return pack_panels(weight, dtype);
+  }
+  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const override {
+    panel_matmul(x, w, bias, y);
+  }
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
   void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,

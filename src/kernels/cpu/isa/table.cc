@@ -1,6 +1,7 @@
 // The table of this instruction set.
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/panel_gemm.h"
 #include "kernels/cpu/isa/vec.h"
 
 #define MOLT_ISA_STRING_(x) #x
@@ -24,6 +25,10 @@ const Kernels kernels = {
     .ssd_prepare = ssd_prepare,
     .ssd_chunks = ssd_chunks,
     .ssd_steps = ssd_steps,
+    .rounded_bytes = sizeof(Rounded),
+    .round_row = round_row,
+    .multiply_panel_f32 = multiply_panel_f32,
+    .multiply_panel_bf16 = multiply_panel_bf16,
 };
 
 }  // namespace molt::MOLT_ISA

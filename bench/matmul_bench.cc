@@ -1,0 +1,125 @@
+// Matrix products at the shapes of mamba-130m and mamba2-130m: GB/s of weights and GFLOP/s, beside the bandwidth at which
+// this machine reads memory.
+//
+// Names are matmul/<dtype>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the weights
+// as defeat the caches, as the layers of a model do.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/parallel.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/packed_matrix.h"
+#include "tensor/tensor.h"
+
+namespace molt {
+namespace {
+
+constexpr std::int64_t kBeyondCaches = 192 << 20;  // bytes
+
+struct Case {
+  DType dtype;
+  std::int64_t k, n, rows;
+  int threads;
+};
+
+/// Enough copies of a random [n, k] matrix to exceed the caches. The last set is kept for the next case.
+const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(DType dtype, std::int64_t k, std::int64_t n) {
+  static std::vector<std::unique_ptr<PackedMatrix>> copies;
+  if (!copies.empty()) {
+    const PackedMatrix& first = *copies.front();
+    if (first.dtype() == dtype && first.in_features() == k && first.out_features() == n) return copies;
+  }
+  copies.clear();
+  const Tensor weight = Tensor::zeros(DType::f32, {n, k});
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (std::int64_t i = 0; i < weight.size(); ++i) weight.as<float>()[i] = uniform(random);
+  std::int64_t bytes = 0;
+  while (bytes < kBeyondCaches) {
+    copies.push_back(pack_panels(weight, dtype));
+    bytes += copies.back()->bytes();
+  }
+  return copies;
+}
+
+void multiply(benchmark::State& state, const Case& c) {
+  set_num_threads(c.threads);
+  const auto& weights = copies_of_weights(c.dtype, c.k, c.n);
+  std::vector<float> x(static_cast<std::size_t>(c.rows * c.k), 0.5F);
+  std::vector<float> y(static_cast<std::size_t>(c.rows * c.n));
+  std::size_t next = 0;
+  for ([[maybe_unused]] auto _ : state) {
+    panel_matmul({x.data(), c.rows, c.k}, *weights[next], nullptr, {y.data(), c.rows, c.n});
+    next = (next + 1) % weights.size();
+  }
+  const auto calls = static_cast<double>(state.iterations());
+  const double bytes = static_cast<double>(c.k * c.n * size_of(c.dtype));
+  const double flops = 2.0 * static_cast<double>(c.rows * c.k * c.n);
+  state.counters["GB/s"] = benchmark::Counter(calls * bytes / 1e9, benchmark::Counter::kIsRate);
+  state.counters["GFLOP/s"] = benchmark::Counter(calls * flops / 1e9, benchmark::Counter::kIsRate);
+}
+
+/// The ceiling: reads memory that was laid out as weights are.
+void read_memory(benchmark::State& state, int threads) {
+  set_num_threads(threads);
+  const auto& weights = copies_of_weights(DType::bf16, 4096, 4096);
+  constexpr std::int64_t kChunk = 1 << 16;
+  std::int64_t bytes = 0;
+  for ([[maybe_unused]] auto _ : state) {
+    for (const auto& matrix : weights) {
+      const std::byte* data = static_cast<const PackedPanels&>(*matrix).panel(0);
+      parallel_for(matrix->bytes() / kChunk, 1, [&](std::int64_t begin, std::int64_t end) {
+        std::uint64_t sums[8] = {};
+        for (const std::byte* at = data + begin * kChunk; at < data + end * kChunk; at += sizeof(sums)) {
+          std::uint64_t line[8];
+          std::memcpy(line, at, sizeof(line));
+          for (int i = 0; i < 8; ++i) sums[i] |= line[i];
+        }
+        benchmark::DoNotOptimize(sums);
+      });
+      bytes += matrix->bytes();
+    }
+  }
+  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(bytes) / 1e9, benchmark::Counter::kIsRate);
+}
+
+void register_all(int most_threads) {
+  const std::vector<std::pair<std::int64_t, std::int64_t>> shapes = {{768, 3352},  {1536, 768}, {768, 3072},
+                                                                     {768, 50280}, {1536, 80},  {48, 1536}};
+  for (int threads = 1; threads <= most_threads; threads *= 2) {
+    benchmark::RegisterBenchmark(fmt::format("read/threads:{}", threads).c_str(),
+                                 [threads](benchmark::State& state) { read_memory(state, threads); })
+        ->UseRealTime();
+  }
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const auto& [k, n] : shapes) {
+      for (int threads = 1; threads <= most_threads; threads *= 2) {
+        for (const std::int64_t rows : {1, 2, 4, 8, 16, 128, 512}) {
+          const Case c{dtype, k, n, rows, threads};
+          const std::string name =
+              fmt::format("matmul/{}/K:{}/N:{}/T:{}/threads:{}", name_of(dtype), k, n, rows, threads);
+          benchmark::RegisterBenchmark(name.c_str(), [c](benchmark::State& state) { multiply(state, c); })
+              ->UseRealTime()
+              ->Unit(benchmark::kMicrosecond);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace molt
+
+int main(int argc, char** argv) {
+  molt::register_all(molt::num_threads());
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+}

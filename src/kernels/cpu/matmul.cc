@@ -1,0 +1,118 @@
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "base/check.h"
+#include "base/parallel.h"
+#include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/packed_matrix.h"
+
+namespace molt {
+namespace {
+
+// Rows of x that pass over a panel together. Large, so that weights are seldom read again; a multiple of the rows of every
+// instruction set's tile.
+constexpr std::int64_t kTileRows = 192;
+
+// The least work, in multiply-adds of a large product, that is worth handing to another thread: some 3 microseconds.
+constexpr std::int64_t kLeastWork = 50'000;
+
+/// A thread's buffer that only grows, aligned to cache lines.
+class Scratch {
+ public:
+  std::byte* reserve(std::size_t bytes) {
+    if (bytes > size_) {
+      constexpr std::size_t kCacheLine = 64;
+      size_ = (bytes + bytes / 4 + kCacheLine - 1) / kCacheLine * kCacheLine;
+      data_.reset(static_cast<std::byte*>(std::aligned_alloc(kCacheLine, size_)));
+      if (data_ == nullptr) {
+        size_ = 0;
+        throw std::bad_alloc();
+      }
+    }
+    return data_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const { std::free(data); }
+  };
+  std::size_t size_ = 0;
+  std::unique_ptr<std::byte[], Free> data_;
+};
+
+/// x as the kernels want it: rows of whole steps, `stride` elements of `element_bytes` apart.
+struct Inputs {
+  const std::byte* data;
+  std::int64_t stride;
+  std::int64_t element_bytes;
+};
+
+/// Rounds x to bfloat16 for `kernels`, into this thread's scratch, where it stays until this thread's next call.
+Inputs round_inputs(const Kernels& kernels, Matrix<const float> x) {
+  thread_local Scratch scratch;
+  const std::int64_t padded = (x.cols + 1) / 2 * 2;
+  const std::int64_t row_bytes = padded * kernels.rounded_bytes;
+  std::byte* const rounded = scratch.reserve(static_cast<std::size_t>(x.rows * row_bytes));
+  const std::int64_t grain = kLeastWork / std::max<std::int64_t>(1, x.cols) + 1;
+  parallel_for(x.rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) kernels.round_row(x.row(t), x.cols, padded, rounded + t * row_bytes);
+  });
+  return {rounded, padded, kernels.rounded_bytes};
+}
+
+/// How many of `count` equal pieces of `work` multiply-adds make a task: enough to be worth a hand-over, and where tasks
+/// are few, as many for each thread.
+std::int64_t pieces_a_task(std::int64_t count, std::int64_t work) {
+  const std::int64_t worthwhile = std::max<std::int64_t>(1, count * work / kLeastWork);
+  if (worthwhile >= count) return 1;
+  const std::int64_t threads = num_threads();
+  const std::int64_t tasks = worthwhile < threads ? worthwhile : worthwhile / threads * threads;
+  return (count + tasks - 1) / tasks;
+}
+
+}  // namespace
+
+void panel_matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) {
+  const auto* panels = dynamic_cast<const PackedPanels*>(&w);
+  MOLT_CHECK(panels != nullptr);
+  MOLT_CHECK(x.cols == w.in_features() && y.cols == w.out_features() && x.rows == y.rows);
+  MOLT_CHECK(x.stride >= x.cols && y.stride >= y.cols);
+  if (y.rows == 0 || y.cols == 0) return;
+
+  const Kernels& kernels = select_kernels();
+  const bool bf16 = w.dtype() == DType::bf16;
+  const auto multiply_panel = bf16 ? kernels.multiply_panel_bf16 : kernels.multiply_panel_f32;
+  const Inputs inputs = bf16 ? round_inputs(kernels, x)
+                             : Inputs{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(float)};
+
+  // A piece is one panel for one tile of rows. Tiles come in the order of rows, each with all panels: its rows of x stay in
+  // the cache meanwhile.
+  const std::int64_t tiles = (x.rows + kTileRows - 1) / kTileRows;
+  const std::int64_t pieces = tiles * panels->panels();
+  const std::int64_t grain = pieces_a_task(pieces, std::min(x.rows, kTileRows) * x.cols * kPanelOutputs);
+  parallel_for(pieces, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      const std::int64_t row = piece / panels->panels() * kTileRows;
+      const std::int64_t panel = piece % panels->panels();
+      const std::int64_t output = panel * kPanelOutputs;
+      multiply_panel({
+          .x = inputs.data + row * inputs.stride * inputs.element_bytes,
+          .x_stride = inputs.stride,
+          .rows = std::min(kTileRows, x.rows - row),
+          .panel = panels->panel(panel),
+          .steps = panels->steps(),
+          .outputs = static_cast<int>(std::min<std::int64_t>(kPanelOutputs, y.cols - output)),
+          .bias = bias == nullptr ? nullptr : bias + output,
+          .y = y.row(row) + output,
+          .y_stride = y.stride,
+      });
+    }
+  });
+}
+
+}  // namespace molt
