@@ -19,6 +19,8 @@ struct Case {
   std::string model;   // folder to load
   std::string golden;  // folder with golden.safetensors
   std::string backend;
+
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.model << " on " << c.backend; }
 };
 
 class TinyGolden : public testing::TestWithParam<Case> {
@@ -82,14 +84,14 @@ TEST_P(TinyGolden, GreedyContinuationOfTheFirstHalf) {
   EXPECT_EQ(text, std::vector<TokenId>(ids, ids + generated.size()));
 }
 
-TEST_P(TinyGolden, ResidualStreamAfterTheFirstBlock) {
+TEST_P(TinyGolden, ResidualStreamAfterTheSecondBlock) {
   const Tensor& expected = golden_.tensors.at("hidden_1");
   const std::int64_t d_model = expected.shape()[2];
   const double tolerance = 1e-4 * largest({expected.as<float>(), static_cast<std::size_t>(expected.size())});
   for (std::size_t s = 0; s < rows_.size(); ++s) {
     const auto length = static_cast<std::int64_t>(rows_[s].size());
     const ModelCore::Observer compare = [&](std::int64_t layer, Matrix<const float> residual, Matrix<const float> h) {
-      if (layer != 0) return;
+      if (layer != 1) return;  // transformers' hidden_states[1]: it counts from the first block's output
       for (std::int64_t i = 0; i < length * d_model; ++i) {
         ASSERT_NEAR(residual.data[i] + h.data[i],
                     expected.as<float>()[static_cast<std::int64_t>(s) * length * d_model + i], tolerance);

@@ -1,0 +1,276 @@
+// molt bench: how fast a model reads a prompt and generates, beside what the machine can do at best.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/fail.h"
+#include "base/random.h"
+#include "ceilings.h"
+#include "command.h"
+#include "kernels/cpu/select.h"
+#include "model/model.h"
+#include "model/published_shapes.h"
+#include "model_options.h"
+#include "molt/session.h"
+#include "molt/threads.h"
+#include "progress.h"
+
+namespace molt::cli {
+namespace {
+
+constexpr std::int64_t kDecodePrompt = 16;  // tokens read before decoding is timed
+
+struct Options {
+  ModelOptions model;
+  std::string shape;
+  std::vector<std::int64_t> prefill{512};
+  std::vector<std::int64_t> decode{128};
+  std::vector<std::int64_t> batches{1};
+  std::vector<int> threads;
+  std::int64_t window = 2048;
+  std::int64_t repeat = 5;
+  std::uint64_t seed = 1;
+  bool ceilings = true;
+  bool json = false;
+};
+
+/// One measured setting.
+struct Result {
+  std::string kind;  // "prefill" or "decode"
+  std::int64_t tokens;
+  std::int64_t batch;
+  int threads;
+  std::vector<double> seconds;  // of each repetition
+
+  double median_seconds() const {
+    std::vector<double> sorted = seconds;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+  }
+  double tokens_per_second(double time) const { return static_cast<double>(tokens * batch) / time; }
+};
+
+std::vector<TokenId> random_ids(const Model& model, std::int64_t count, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<TokenId> ids(static_cast<std::size_t>(count));
+  for (TokenId& id : ids) {
+    id = static_cast<TokenId>(random.next() % static_cast<std::uint64_t>(model.usable_tokens()));
+  }
+  return ids;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Time for `batch` fresh sequences to read `tokens` tokens each.
+double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed) {
+  const Model& model = session.model();
+  const std::vector<TokenId> ids = random_ids(model, tokens * batch, seed);
+  std::vector<State> states(static_cast<std::size_t>(batch), State(model));
+  std::vector<Sequence> sequences;
+  for (std::size_t s = 0; s < states.size(); ++s) {
+    sequences.push_back({&states[s], std::span(ids).subspan(s * static_cast<std::size_t>(tokens),
+                                                            static_cast<std::size_t>(tokens))});
+  }
+  const auto start = std::chrono::steady_clock::now();
+  session.feed(sequences);
+  return seconds_since(start);
+}
+
+/// Time for `batch` sequences to take `tokens` more tokens, one at a time, each step with its logits.
+double time_decode(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed) {
+  const Model& model = session.model();
+  const std::vector<TokenId> ids = random_ids(model, kDecodePrompt + tokens * batch, seed);
+  State prompt(model);
+  session.feed(prompt, std::span(ids).first(kDecodePrompt));
+  std::vector<State> states(static_cast<std::size_t>(batch), prompt);
+  const auto start = std::chrono::steady_clock::now();
+  for (std::int64_t step = 0; step < tokens; ++step) {
+    std::vector<Sequence> sequences;
+    for (std::size_t s = 0; s < states.size(); ++s) {
+      const auto at = static_cast<std::size_t>(kDecodePrompt + step * batch) + s;
+      sequences.push_back({&states[s], std::span(ids).subspan(at, 1)});
+    }
+    session.feed(sequences);
+  }
+  return seconds_since(start);
+}
+
+std::int64_t peak_memory_bytes() {
+  struct rusage usage {};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+struct Report {
+  std::vector<Result> results;
+  std::vector<std::pair<int, Ceilings>> ceilings;  // by threads
+  std::int64_t peak_memory_bytes = 0;
+};
+
+Report measure(const Options& options, const Model& model) {
+  Report report;
+  Session session(model, {.window = options.window, .progress = {}});
+  const std::vector<int> threads = options.threads.empty() ? std::vector<int>{num_threads()} : options.threads;
+  const auto settings = threads.size() * options.batches.size() * (options.prefill.size() + options.decode.size());
+  Progress progress("measuring");
+  std::int64_t done = 0;
+  const auto add = [&](const char* kind, std::int64_t tokens, std::int64_t batch, auto time) {
+    if (tokens == 0) return;
+    Result result{kind, tokens, batch, num_threads(), {}};
+    time(session, tokens, batch, options.seed);  // warms caches and scratch memory
+    for (std::int64_t r = 0; r < options.repeat; ++r) {
+      result.seconds.push_back(time(session, tokens, batch, options.seed + static_cast<std::uint64_t>(r)));
+    }
+    report.results.push_back(std::move(result));
+    progress.update(++done, static_cast<std::int64_t>(settings));
+  };
+  for (const int count : threads) {
+    set_num_threads(count);
+    for (const std::int64_t batch : options.batches) {
+      for (const std::int64_t tokens : options.prefill) add("prefill", tokens, batch, &time_prefill);
+      for (const std::int64_t tokens : options.decode) add("decode", tokens, batch, &time_decode);
+    }
+  }
+  report.peak_memory_bytes = peak_memory_bytes();  // before the ceilings, which need memory of their own
+  for (const int count : options.ceilings ? threads : std::vector<int>{}) {
+    set_num_threads(count);
+    report.ceilings.emplace_back(count, measure_ceilings(model.core()->backend(), model.core()->dtype()));
+  }
+  return report;
+}
+
+/// Bytes that a decode step of `batch` sequences reads and writes at least: weights once, states both ways.
+double step_bytes(const ModelCore& core, std::int64_t batch) {
+  return static_cast<double>(core.cost().weight_bytes) + 2.0 * static_cast<double>(batch * core.state_layout().bytes());
+}
+
+nlohmann::json to_json(const Report& report, const Model& model) {
+  const ModelCore& core = *model.core();
+  nlohmann::json results = nlohmann::json::array();
+  for (const Result& result : report.results) {
+    const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());
+    results.push_back({{"kind", result.kind},
+                       {"tokens", result.tokens},
+                       {"batch", result.batch},
+                       {"threads", result.threads},
+                       {"seconds", result.median_seconds()},
+                       {"tokens_per_s", result.tokens_per_second(result.median_seconds())},
+                       {"tokens_per_s_min", result.tokens_per_second(*slowest)},
+                       {"tokens_per_s_max", result.tokens_per_second(*fastest)}});
+  }
+  nlohmann::json ceilings = nlohmann::json::array();
+  for (const auto& [threads, ceiling] : report.ceilings) {
+    ceilings.push_back({{"threads", threads},
+                        {"read_gb_per_s", ceiling.read_gb_per_s},
+                        {"matmul_gflop_per_s", ceiling.matmul_gflop_per_s}});
+  }
+  double load[3] = {};
+  getloadavg(load, 3);
+  return {{"model", model.source()},
+          {"dtype", name_of(core.dtype())},
+          {"isa", select_kernels().name},
+          {"weight_bytes", core.cost().weight_bytes},
+          {"state_bytes", core.state_layout().bytes()},
+          {"flops_per_token", core.cost().flops_per_token},
+          {"results", results},
+          {"ceilings", ceilings},
+          {"peak_memory_bytes", report.peak_memory_bytes},
+          {"load_average", load[0]}};
+}
+
+/// How much of which ceiling a result reaches: prefill is bound by arithmetic, decoding by memory.
+std::string share_of_ceiling(const Result& result, const Report& report, const ModelCore& core) {
+  for (const auto& [threads, ceiling] : report.ceilings) {
+    if (threads != result.threads) continue;
+    const double time = result.median_seconds();
+    if (result.kind == "prefill") {
+      const double head = 2.0 * static_cast<double>(core.config().vocab_size * core.config().d_model);
+      const double flops = static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
+      return fmt::format("{:.0f}% of matmul", 100 * flops / time / 1e9 / ceiling.matmul_gflop_per_s);
+    }
+    const double bytes = step_bytes(core, result.batch) * static_cast<double>(result.tokens);
+    return fmt::format("{:.0f}% of read", 100 * bytes / time / 1e9 / ceiling.read_gb_per_s);
+  }
+  return "";
+}
+
+void print_table(const Report& report, const Model& model) {
+  const ModelCore& core = *model.core();
+  fmt::print("{}: {} weights {:.0f} MB, state {:.1f} MB a sequence, kernels {}\n", model.source(),
+             name_of(core.dtype()), static_cast<double>(core.cost().weight_bytes) / 1e6,
+             static_cast<double>(core.state_layout().bytes()) / 1e6, select_kernels().name);
+  for (const auto& [threads, ceiling] : report.ceilings) {
+    fmt::print("this machine, {} thread{}: reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s ({})\n", threads,
+               threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, name_of(core.dtype()));
+  }
+  fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "tokens/s",
+             "(slowest - fastest)", "of the ceiling");
+  for (const Result& result : report.results) {
+    const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());
+    fmt::print("{:<8} {:>7} {:>6} {:>8} {:>12.1f} {:>20}  {}\n", result.kind, result.tokens, result.batch,
+               result.threads, result.tokens_per_second(result.median_seconds()),
+               fmt::format("({:.1f} - {:.1f})", result.tokens_per_second(*slowest),
+                           result.tokens_per_second(*fastest)),
+               share_of_ceiling(result, report, core));
+  }
+  double load[3] = {};
+  getloadavg(load, 3);
+  fmt::print("\npeak memory {:.0f} MB, load average {:.2f}\n", static_cast<double>(report.peak_memory_bytes) / 1e6, load[0]);
+}
+
+void run(const Options& options) {
+  if (options.model.model.empty() == options.shape.empty()) {
+    fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
+  }
+  const LoadOptions load = options.model.prepare();
+  const Model model = options.shape.empty() ? Model::load(options.model.model, load)
+                                            : Model::random(options.shape, options.seed, load);
+  const Report report = measure(options, model);
+  if (options.json) {
+    std::cout << to_json(report, model).dump(2) << "\n";
+  } else {
+    print_table(report, model);
+  }
+}
+
+void setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  options->model.add_to(app);
+  app.get_option("MODEL")->required(false);
+  app.remove_option(app.get_option("--threads"));
+  app.add_option("--threads", options->threads, "Numbers of threads to measure with: 1,2")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--shape", options->shape,
+                 "Random weights at a published shape instead of a model: mamba-130m, mamba2-2.7b, ...");
+  const auto lengths = CLI::Range(std::int64_t{0}, std::int64_t{1} << 30);
+  app.add_option("--prefill", options->prefill, "Prompt lengths: 512,2048 (0: none)")
+      ->delimiter(',')->check(lengths)->capture_default_str();
+  app.add_option("--decode", options->decode, "Numbers of tokens to decode: 128 (0: none)")
+      ->delimiter(',')->check(lengths)->capture_default_str();
+  app.add_option("--batch", options->batches, "Numbers of sequences at once: 1,16")
+      ->delimiter(',')->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("--window", options->window, "Tokens of a prompt that are read together")->capture_default_str();
+  app.add_option("--repeat", options->repeat, "Repetitions; the median counts")
+      ->check(CLI::Range(1, 100000))->capture_default_str();
+  app.add_option("--seed", options->seed, "Of random weights and prompts")->capture_default_str();
+  app.add_flag("!--no-ceilings", options->ceilings, "Skip measuring what the machine can do at best");
+  app.add_flag("--json", options->json, "Print one JSON object");
+  app.footer(
+      "Examples:\n"
+      "  molt bench models/demo\n"
+      "  molt bench --shape mamba2-130m --prefill 512,2048 --decode 128 --batch 1,16 --threads 1,2");
+  app.callback([options] { run(*options); });
+}
+
+const Registration<Command> registration{"bench", {"Measure prefill and decode speed", &setup}};
+
+}  // namespace
+}  // namespace molt::cli

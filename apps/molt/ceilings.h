@@ -1,0 +1,18 @@
+// What this machine can do at best, measured: the figures that a model's speed is to be held against.
+#pragma once
+
+#include <memory>
+
+#include "kernels/backend.h"
+
+namespace molt::cli {
+
+struct Ceilings {
+  double read_gb_per_s = 0;      // memory read by all threads together
+  double matmul_gflop_per_s = 0;  // a large matrix product in the model's dtype
+};
+
+/// Measures with the present number of threads; takes about half a second.
+Ceilings measure_ceilings(const Backend& backend, DType dtype);
+
+}  // namespace molt::cli
