@@ -1,6 +1,8 @@
 // Writers of small zip archives and pickles, sound and unsound ones, for the tests of their readers.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -100,13 +102,13 @@ class ZipBuilder {
 namespace pickle {
 
 inline std::string text(std::string_view value) {
-  return "X" + little_endian(value.size(), 4) + std::string(value);
+  return fmt::format("X{}{}", little_endian(value.size(), 4), value);
 }
 inline std::string integer(std::int64_t value) {
   return "\x8a\x08" + little_endian(static_cast<std::uint64_t>(value), 8);
 }
 inline std::string global(std::string_view module, std::string_view name) {
-  return "c" + std::string(module) + "\n" + std::string(name) + "\n";
+  return fmt::format("c{}\n{}\n", module, name);
 }
 inline std::string tuple(const std::vector<std::string>& items) {
   std::string result = "(";

@@ -86,6 +86,22 @@ TEST(TorchZip, HoldsTheSameWeightsAsItsSafetensorsTwin) {
   expect_same_weights("mamba2-tiny");
 }
 
+TEST(TorchZip, ReadsWhatPythonsOwnZipfileAndPickleWrite) {
+  const std::string seeds = MOLT_SOURCE_DIR "/fuzz/seeds/torch_zip/";
+  const Tensors plain = read_torch_zip(seeds + "state_dict.bin");
+  ASSERT_EQ(plain.size(), 3U);
+  EXPECT_EQ(values(plain.at("w")), (std::vector<float>{0, 1, 2, 3, 4, 5}));
+  EXPECT_EQ(plain.at("tied").data(), plain.at("w").data());
+  EXPECT_EQ(plain.at("transposed").shape(), (Shape{3, 2}));
+  EXPECT_EQ(values(plain.at("transposed")), (std::vector<float>{0, 3, 1, 4, 2, 5}));
+  const Tensors nested = read_torch_zip(seeds + "nested_protocol4.bin");
+  ASSERT_EQ(nested.size(), 2U);
+  EXPECT_EQ(nested.at("p").dtype(), DType::f16);
+  EXPECT_EQ(nested.at("p").shape(), (Shape{3}));
+  EXPECT_EQ(nested.at("p").data()[0], std::byte{2});
+  EXPECT_EQ(nested.at("n").shape(), Shape{});
+}
+
 TEST(TorchZip, ReadsViewsWithoutCopying) {
   const ExactBytes exact(archive(pickle::dict({{"w", tensor(2, {2, 2}, {2, 1})}})));
   const Tensors tensors = read_torch_zip(exact.bytes(), exact.owner(), "m.bin");

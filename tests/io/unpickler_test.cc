@@ -106,10 +106,8 @@ TEST(Unpickler, BrokenPicklesAreErrors) {
   EXPECT_ERROR(run("."), "empty stack");
   EXPECT_ERROR(run("t."), "did not open");
   EXPECT_ERROR(run("N(s."), "empty stack");
-  EXPECT_ERROR(run("N(N0"
-                   "0."
-                   "0."),
-               "empty stack");
+  EXPECT_EQ(root(run("N(N00.")).kind, Kind::none);  // the second POP takes the mark
+  EXPECT_ERROR(run("N(N000."), "empty stack");
   EXPECT_ERROR(run("h\x05."), "refers to value 5");
   EXPECT_ERROR(run("}(Nu."), "a key without a value");
   EXPECT_ERROR(run("N(NNu."), "a dict is wanted");
