@@ -116,14 +116,14 @@ class Unpickler {
 
   // --- the stack
 
-  void push(PickleId id) {
+  void push_id(PickleId id) {
     if (stack_.size() >= kMaxNodes) broken("more than {} values on the stack", kMaxNodes);
     stack_.push_back(id);
   }
-  PickleNode& push(PickleNode node) {
+  void push(PickleNode node) {
     if (graph_.nodes.size() >= kMaxNodes) broken("more than {} values: this is no state dict", kMaxNodes);
-    push(static_cast<PickleId>(graph_.nodes.size()));
-    return graph_.nodes.emplace_back(std::move(node));
+    push_id(static_cast<PickleId>(graph_.nodes.size()));
+    graph_.nodes.push_back(std::move(node));
   }
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
   PickleId top() const {
@@ -154,7 +154,7 @@ class Unpickler {
 
   bool scalar(Op op) {
     switch (op) {
-      case Op::none: push({}); return true;
+      case Op::none: push({.kind = Kind::none}); return true;
       case Op::newtrue: push({.kind = Kind::boolean, .integer = 1}); return true;
       case Op::newfalse: push({.kind = Kind::boolean, .integer = 0}); return true;
       case Op::binint: push_integer(static_cast<std::int32_t>(number<std::uint32_t>())); return true;
@@ -299,7 +299,7 @@ class Unpickler {
   void recall(std::uint32_t slot) {
     const auto it = memo_.find(slot);
     if (it == memo_.end()) broken("the pickle refers to value {}, which it has not set: it is corrupt", slot);
-    push(it->second);
+    push_id(it->second);
   }
 
   void push_global(const std::string& module, const std::string& name) {

@@ -81,6 +81,16 @@ TEST(Safetensors, MisalignedTensorsAreCopiedIntoPlace) {
   }
 }
 
+TEST(Safetensors, ReadsWhatTheOfficialWriterWrites) {
+  const SafetensorsFile file = read_safetensors(MOLT_SOURCE_DIR "/fuzz/seeds/safetensors/four.safetensors");
+  ASSERT_EQ(file.tensors.size(), 4U);
+  EXPECT_EQ(file.metadata.at("format"), "pt");
+  EXPECT_EQ(file.tensors.at("a").as<float>()[3], 3);
+  EXPECT_EQ(file.tensors.at("b").data()[2], std::byte{2});
+  EXPECT_EQ(file.tensors.at("e").shape(), (Shape{0, 2}));
+  EXPECT_EQ(*file.tensors.at("s").as<double>(), 3.5);
+}
+
 TEST(Safetensors, TensorsKeepTheFileMapped) {
   Tensor tensor;
   {
