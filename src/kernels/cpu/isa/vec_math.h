@@ -10,20 +10,40 @@ inline constexpr float kLog2E = 1.44269504088896341F;
 /// Adding it to |x| < 2^22 leaves the nearest integer (ties to even) in the low bits of the sum.
 inline constexpr float kRoundingShift = 12582912.0F;  // 1.5 * 2^23
 
-/// 2^x for a decay, x <= 0 (and up to 127): within 2 ulp down to 2^-126, below that a value under 2^-126, zero from
-/// x = -127 on.
+/// x[i] <- 2^x[i] for decays, x <= 0 (and up to 127): within 2 ulp down to 2^-126, below that a value under 2^-126,
+/// zero from x = -127 on. Several vectors side by side, step by step, because a processor's window is shorter than the
+/// latencies of one after another.
+template <int kCount>
+__attribute__((always_inline)) static inline void exp2_decay(VecF (&x)[kCount]) {
+  VecF r[kCount], p[kCount];
+  VecI exponent[kCount];
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    const VecF bounded = max(x[i], broadcast(-127.0F));
+    const VecF shifted = bounded + kRoundingShift;
+    r[i] = bounded - (shifted - kRoundingShift);
+    // The low bits of `shifted` hold the integer; moved to the exponent's place and added to p's bits it multiplies p
+    // by that power of two. At -127 p is 1, and exponent and fraction become zero.
+    exponent[i] = bits_of(shifted) << 23;
+  }
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = r[i] * 0x1.5bba14p-10F + 0x1.3cea88p-7F;
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = p[i] * r[i] + 0x1.c6b752p-5F;
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = p[i] * r[i] + 0x1.ebf9bcp-3F;
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = p[i] * r[i] + 0x1.62e42ap-1F;
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) p[i] = p[i] * r[i] + 1.0F;
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) x[i] = float_of(bits_of(p[i]) + exponent[i]);
+}
+
 static inline VecF exp2_decay(VecF x) {
-  x = max(x, broadcast(-127.0F));
-  const VecF shifted = x + kRoundingShift;
-  const VecF r = x - (shifted - kRoundingShift);
-  VecF p = r * 0x1.5bba14p-10F + 0x1.3cea88p-7F;
-  p = p * r + 0x1.c6b752p-5F;
-  p = p * r + 0x1.ebf9bcp-3F;
-  p = p * r + 0x1.62e42ap-1F;
-  p = p * r + 1.0F;
-  // The low bits of `shifted` hold the integer; moved to the exponent's place it multiplies p by that power of two. At
-  // -127 p is 1, and exponent and fraction become zero.
-  return float_of(bits_of(p) + (bits_of(shifted) << 23));
+  VecF one[1] = {x};
+  exp2_decay(one);
+  return one[0];
 }
 
 /// p * 2^n for an integer n (as float and as bits of n + kRoundingShift), rounded once; p in [1/2, 2], |n| <= 160.
