@@ -17,7 +17,26 @@ namespace {
 
 using testing_kernels::Floats;
 using testing_kernels::Random;
-using testing_kernels::Rows;
+
+/// Rows that begin at a cache line, with `gap` floats after each.
+class Rows {
+ public:
+  Rows(std::int64_t rows, std::int64_t cols, std::int64_t gap)
+      : memory_(Tensor::zeros(DType::f32, {rows, cols + gap})), cols_(cols) {}
+  Rows(std::int64_t rows, std::int64_t cols, std::int64_t gap, Random& random, float scale = 1)
+      : Rows(rows, cols, gap) {
+    fill([&] { return scale * random.normal(); });
+  }
+  template <class Value>
+  void fill(Value value) {
+    for (std::int64_t i = 0; i < memory_.size(); ++i) memory_.as<float>()[i] = value();
+  }
+  Matrix<float> matrix() const { return memory_.matrix().col_range(0, cols_); }
+
+ private:
+  Tensor memory_;
+  std::int64_t cols_;
+};
 
 std::shared_ptr<const Backend> backend;
 
@@ -101,8 +120,8 @@ void causal_conv(benchmark::State& state) {
   const std::int64_t rows = state.range(0), channels = state.range(1);
   const Rows x(rows, channels, kInner, random), weight(4, channels, 0, random);
   const Floats bias = random.normals(channels);
-  Floats past = random.normals(3 * channels);
-  float* const states = past.data();
+  const Rows past(3, channels, 0, random);
+  float* const states = past.matrix().data;
   const std::vector<std::int64_t> offsets{0, rows};
   Rows y(rows, channels, 0);
   for (auto _ : state) {
@@ -119,8 +138,8 @@ void selective_scan(benchmark::State& state) {
   dt.fill([&] { return random.uniform(0.001F, 0.1F); });
   A.fill([&] { return -random.uniform(1, 16); });
   const Floats D = random.normals(kInner);
-  Floats H = random.normals(N * kInner);
-  float* const states = H.data();
+  const Rows H(N, kInner, 0, random);
+  float* const states = H.matrix().data;
   const std::vector<std::int64_t> offsets{0, rows};
   for (auto _ : state) {
     backend->selective_scan(x.matrix(), dt.matrix(), A.matrix(), B.matrix(), C.matrix(), D.data(), nullptr, offsets,
@@ -139,8 +158,8 @@ void ssd(benchmark::State& state) {
   dt.fill([&] { return random.uniform(0.001F, 0.1F); });
   Floats A, D = random.normals(width);
   for (std::int64_t h = 0; h < kHeads; ++h) A.push_back(-random.uniform(1, 16));
-  Floats S = random.normals(width * N);
-  float* const states = S.data();
+  const Rows S(N, width, 0, random);
+  float* const states = S.matrix().data;
   const std::vector<std::int64_t> offsets{0, rows};
   const Matrix<const float> columns = xBC.matrix();
   for (auto _ : state) {

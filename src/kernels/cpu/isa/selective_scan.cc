@@ -50,13 +50,10 @@ inline void scan_block(const ScanSequence& s, int64_t c, Lanes lanes) {
     VecF sums[kGroup] = {row.skip};
     MOLT_UNROLL
     for (int n = 0; n < kStates; n += kGroup) {
-      VecF decay[kGroup];
-      MOLT_UNROLL
-      for (int i = 0; i < kGroup; ++i) decay[i] = row.decay_step * A[n + i];
-      exp2_decay(decay);
+      const auto decay = exp2_decay(Block<kGroup>::map([&](int i) { return row.decay_step * A[n + i]; }));
       MOLT_UNROLL
       for (int i = 0; i < kGroup; ++i) {
-        H[n + i] = decay[i] * H[n + i] + row.input * B[n + i];
+        H[n + i] = decay.v[i] * H[n + i] + row.input * B[n + i];
         sums[i] += H[n + i] * C[n + i];
       }
     }
@@ -79,23 +76,16 @@ struct RowBlock {
 /// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state.
 template <int kCount, class Lanes>
 inline void update_state(RowBlock& row, int64_t i, const float* A, float b, float c, float* state, Lanes lanes) {
-  VecF decay[kCount];
-  MOLT_UNROLL
-  for (int v = 0; v < kCount; ++v) decay[v] = load(row.decay_step + i + v * kLanes) * at(A + i + v * kLanes, lanes);
-  exp2_decay(decay);
-  MOLT_UNROLL
-  for (int v = 0; v < kCount; ++v) {
-    const int64_t channel = i + v * kLanes;
-    const VecF H = decay[v] * at(state + channel, lanes) + load(row.input + channel) * b;
-    put(state + channel, H, lanes);
-    store(row.sum + channel, load(row.sum + channel) + H * c);
-  }
+  const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
+  const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
+  const auto H = decay * block_at<kCount>(state + i, lanes) + input;
+  put(state + i, H, lanes);
+  put(row.sum + i, block_at<kCount>(row.sum + i, Whole{}) + H * c, Whole{});
 }
 
 /// Row by row, any number of states. `channels` up to kRowChannels, from channel first on.
 void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
   RowBlock row;
-  constexpr Whole<kLanes> whole;
   for (int64_t t = 0; t < s.rows; ++t) {
     for_vectors(channels, [&](int64_t i, auto lanes) {
       const VecF D = s.D == nullptr ? VecF{} : at(s.D + first + i, lanes);
@@ -109,12 +99,8 @@ void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
       const float c = s.C[t * s.C_stride + n];
       const float* A = s.A + n * s.A_stride + first;
       float* state = s.state + n * s.state_stride + first;
-      int64_t i = 0;
-      for (; i + kGroup * kLanes <= channels; i += kGroup * kLanes) {
-        update_state<kGroup>(row, i, A, b, c, state, whole);
-      }
-      for (; i + kLanes <= channels; i += kLanes) update_state<1>(row, i, A, b, c, state, whole);
-      if (i < channels) update_state<1>(row, i, A, b, c, state, static_cast<int>(channels - i));
+      for_blocks(channels,
+                 [&](int64_t i, auto count, auto lanes) { update_state<count.value>(row, i, A, b, c, state, lanes); });
     }
     for_vectors(channels,
                 [&](int64_t i, auto lanes) { put(s.y + t * s.y_stride + first + i, load(row.sum + i), lanes); });
