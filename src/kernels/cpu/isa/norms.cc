@@ -4,29 +4,19 @@
 namespace molt::MOLT_ISA {
 namespace {
 
-/// Sum over [0, n) of value(i, lanes)^2, in four sums side by side.
+/// Sum over [0, n) of value(i, count, lanes)^2, `value` giving blocks as for_blocks() asks for them.
 template <class Value>
 __attribute__((always_inline)) inline float sum_of_squares(int64_t n, Value value) {
-  VecF s0{}, s1{}, s2{}, s3{};
-  constexpr Whole<kLanes> whole;
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    const VecF v0 = value(i, whole), v1 = value(i + kLanes, whole);
-    const VecF v2 = value(i + 2 * kLanes, whole), v3 = value(i + 3 * kLanes, whole);
-    s0 += v0 * v0;
-    s1 += v1 * v1;
-    s2 += v2 * v2;
-    s3 += v3 * v3;
-  }
-  for (; i + kLanes <= n; i += kLanes) {
-    const VecF v = value(i, whole);
-    s0 += v * v;
-  }
-  if (i < n) {
-    const VecF v = value(i, static_cast<int>(n - i));
-    s1 += v * v;
-  }
-  return sum_of((s0 + s1) + (s2 + s3));
+  auto sums = Block<kBlock>::fill(0);
+  for_blocks(n, [&](int64_t i, auto count, auto lanes) {
+    const auto block = value(i, count, lanes);
+    MOLT_UNROLL
+    for (int k = 0; k < count.value; ++k) sums.v[k] += block.v[k] * block.v[k];
+  });
+  VecF sum = sums.v[0];
+  MOLT_UNROLL
+  for (int k = 1; k < kBlock; ++k) sum += sums.v[k];
+  return sum_of(sum);
 }
 
 inline float inverse_rms(float sum, int64_t n, float eps) {
@@ -45,13 +35,14 @@ inline void scale_row(const float* x, float scale, const float* weight, float* y
 }  // namespace
 
 void rms_norm(const float* x, const float* weight, float eps, float* y, int64_t n) {
-  const float sum = sum_of_squares(n, [=](int64_t i, auto lanes) { return at(x + i, lanes); });
+  const float sum =
+      sum_of_squares(n, [=](int64_t i, auto count, auto lanes) { return block_at<count.value>(x + i, lanes); });
   scale_row(x, inverse_rms(sum, n, eps), weight, y, n);
 }
 
 void add_rms_norm(float* residual, const float* h, const float* weight, float eps, float* y, int64_t n) {
-  const float sum = sum_of_squares(n, [=](int64_t i, auto lanes) {
-    const VecF v = at(residual + i, lanes) + at(h + i, lanes);
+  const float sum = sum_of_squares(n, [=](int64_t i, auto count, auto lanes) {
+    const auto v = block_at<count.value>(residual + i, lanes) + block_at<count.value>(h + i, lanes);
     put(residual + i, v, lanes);
     return v;
   });
@@ -65,8 +56,8 @@ void gated_rms_norm(const float* x, const float* z, const float* weight, float e
     silu_gate(y, z, y, n);
     return;
   }
-  const float sum = sum_of_squares(n, [=](int64_t i, auto lanes) {
-    const VecF v = at(x + i, lanes) * silu(at(z + i, lanes));
+  const float sum = sum_of_squares(n, [=](int64_t i, auto count, auto lanes) {
+    const auto v = block_at<count.value>(x + i, lanes) * silu(block_at<count.value>(z + i, lanes));
     put(y + i, v, lanes);
     return v;
   });

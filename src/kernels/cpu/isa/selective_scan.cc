@@ -1,12 +1,25 @@
-// The selective scan, a vector of channels at a time: the time loop is innermost but for the states, so that a block's
-// states never leave the registers (AVX-512) or the first-level cache.
+// The selective scan in two loop orders. Long sequences: a vector of channels at a time through all rows, so that its
+// states never leave the registers (AVX-512) or the first-level cache. Short ones, as in decoding: a row at a time, so
+// that the states are streamed once, in the order in which they lie.
 #include "kernels/cpu/isa/ops.h"
 #include "kernels/cpu/isa/vec_math.h"
 
 namespace molt::MOLT_ISA {
 namespace {
 
-/// One row of one vector of channels: `row(n, decay_step, input)` updates state n and gives its C * H.
+/// States that are updated side by side.
+constexpr int kGroup = 4;
+
+/// Rows to fetch ahead: one row outlasts the processor's window, and rows are too far apart for its own prefetching.
+constexpr int64_t kAhead = 4;
+
+inline void prefetch_row(const ScanSequence& s, int64_t c, int64_t t) {
+  __builtin_prefetch(s.dt + t * s.dt_stride + c);
+  __builtin_prefetch(s.x + t * s.x_stride + c);
+  __builtin_prefetch(s.y + t * s.y_stride + c, 1);
+}
+
+/// What all states of one row of one vector of channels share.
 struct RowInputs {
   VecF decay_step;  // dt * m * log2(e): decays are 2^(decay_step * A)
   VecF input;       // dt * x
@@ -30,14 +43,19 @@ inline void scan_block(const ScanSequence& s, int64_t c, Lanes lanes) {
   }
   const VecF D = s.D == nullptr ? VecF{} : at(s.D + c, lanes);
   for (int64_t t = 0; t < s.rows; ++t) {
+    if (t + kAhead < s.rows) prefetch_row(s, c, t + kAhead);
     const RowInputs row = row_inputs(s, c, t, D, lanes);
     const float* B = s.B + t * s.B_stride;
     const float* C = s.C + t * s.C_stride;
-    VecF sums[4] = {row.skip, VecF{}, VecF{}, VecF{}};
+    VecF sums[kGroup] = {row.skip};
     MOLT_UNROLL
-    for (int n = 0; n < kStates; ++n) {
-      H[n] = exp2_decay(row.decay_step * A[n]) * H[n] + row.input * B[n];
-      sums[n % 4] += H[n] * C[n];
+    for (int n = 0; n < kStates; n += kGroup) {
+      const auto decay = exp2_decay(Block<kGroup>::map([&](int i) { return row.decay_step * A[n + i]; }));
+      MOLT_UNROLL
+      for (int i = 0; i < kGroup; ++i) {
+        H[n + i] = decay.v[i] * H[n + i] + row.input * B[n + i];
+        sums[i] += H[n + i] * C[n + i];
+      }
     }
     put(s.y + t * s.y_stride + c, (sums[0] + sums[1]) + (sums[2] + sums[3]), lanes);
   }
@@ -45,31 +63,60 @@ inline void scan_block(const ScanSequence& s, int64_t c, Lanes lanes) {
   for (int n = 0; n < kStates; ++n) put(s.state + n * s.state_stride + c, H[n], lanes);
 }
 
-/// Any number of states, kept where they live.
-template <class Lanes>
-inline void scan_block_any(const ScanSequence& s, int64_t c, Lanes lanes) {
-  const VecF D = s.D == nullptr ? VecF{} : at(s.D + c, lanes);
+/// Channels that scan_rows takes at a time: what it holds of them stays in the first-level cache.
+constexpr int64_t kRowChannels = 512;
+
+/// What all states of up to kRowChannels channels of one row share, and the sums over the states.
+struct RowBlock {
+  float decay_step[kRowChannels];
+  float input[kRowChannels];
+  float sum[kRowChannels];
+};
+
+/// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state.
+template <int kCount, class Lanes>
+inline void update_state(RowBlock& row, int64_t i, const float* A, float b, float c, float* state, Lanes lanes) {
+  const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
+  const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
+  const auto H = decay * block_at<kCount>(state + i, lanes) + input;
+  put(state + i, H, lanes);
+  put(row.sum + i, block_at<kCount>(row.sum + i, Whole{}) + H * c, Whole{});
+}
+
+/// Row by row, any number of states. `channels` up to kRowChannels, from channel first on.
+void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
+  RowBlock row;
   for (int64_t t = 0; t < s.rows; ++t) {
-    const RowInputs row = row_inputs(s, c, t, D, lanes);
-    VecF sum = row.skip;
+    for_vectors(channels, [&](int64_t i, auto lanes) {
+      const VecF D = s.D == nullptr ? VecF{} : at(s.D + first + i, lanes);
+      const RowInputs inputs = row_inputs(s, first + i, t, D, lanes);
+      store(row.decay_step + i, inputs.decay_step);
+      store(row.input + i, inputs.input);
+      store(row.sum + i, inputs.skip);
+    });
     for (int64_t n = 0; n < s.states; ++n) {
-      float* state = s.state + n * s.state_stride + c;
-      const VecF decay = exp2_decay(row.decay_step * at(s.A + n * s.A_stride + c, lanes));
-      const VecF H = decay * at(state, lanes) + row.input * s.B[t * s.B_stride + n];
-      sum += H * s.C[t * s.C_stride + n];
-      put(state, H, lanes);
+      const float b = s.B[t * s.B_stride + n];
+      const float c = s.C[t * s.C_stride + n];
+      const float* A = s.A + n * s.A_stride + first;
+      float* state = s.state + n * s.state_stride + first;
+      for_blocks(channels,
+                 [&](int64_t i, auto count, auto lanes) { update_state<count.value>(row, i, A, b, c, state, lanes); });
     }
-    put(s.y + t * s.y_stride + c, sum, lanes);
+    for_vectors(channels,
+                [&](int64_t i, auto lanes) { put(s.y + t * s.y_stride + first + i, load(row.sum + i), lanes); });
   }
 }
 
 }  // namespace
 
 void selective_scan(const ScanSequence& s) {
-  if (s.states == 16) {
+  constexpr int64_t kMaxShortRows = 3;
+  if (s.states == 16 && s.rows > kMaxShortRows) {
     for_vectors(s.channels, [&](int64_t c, auto lanes) { scan_block<16>(s, c, lanes); });
-  } else {
-    for_vectors(s.channels, [&](int64_t c, auto lanes) { scan_block_any(s, c, lanes); });
+    return;
+  }
+  for (int64_t c = 0; c < s.channels; c += kRowChannels) {
+    scan_rows(s, c, s.channels - c < kRowChannels ? s.channels - c : kRowChannels);
   }
 }
 

@@ -247,10 +247,9 @@ void ssd_steps(const SsdHead& head) {
   for (int64_t t = 0; t < head.rows; ++t) {
     const float m = head.m == nullptr ? 1.0F : head.m[t];
     const float decay = decay_of(head.dt[t * head.dt_stride] * m * head.A * kLog2E);
-    constexpr Whole<kLanes> whole;
     int64_t c = 0;
-    for (; c + 4 * kLanes <= head.channels; c += 4 * kLanes) step_columns<4>(head, t, decay, c, whole);
-    for (; c + kLanes <= head.channels; c += kLanes) step_columns<1>(head, t, decay, c, whole);
+    for (; c + 4 * kLanes <= head.channels; c += 4 * kLanes) step_columns<4>(head, t, decay, c, Whole{});
+    for (; c + kLanes <= head.channels; c += kLanes) step_columns<1>(head, t, decay, c, Whole{});
     if (c < head.channels) step_columns<1>(head, t, decay, c, static_cast<int>(head.channels - c));
   }
 }

@@ -40,11 +40,6 @@ struct Tile {
   }
 };
 
-template <int kValue>
-struct Constant {
-  static constexpr int value = kValue;
-};
-
 /// Calls body(row, Constant<rows>) for bands of at most kTileRows rows that cover [0, rows).
 template <class Body>
 __attribute__((always_inline)) static inline void for_bands(int64_t rows, Body body) {

@@ -108,29 +108,101 @@ static inline float sum_of(VecF v) {
   return lanes[0];
 }
 
-/// Calls body(i, lanes) for the vectors that cover [0, n): whole ones with an integral constant, so that it costs
-/// nothing to ask, and the rest, if any, with its lane count. Use at() and put() below to load and store.
-template <int kCount>
-struct Whole {
-  constexpr operator int() const { return kCount; }
+/// A count known at compile time.
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
 };
-template <class Body>
-__attribute__((always_inline)) static inline void for_vectors(int64_t n, Body body) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) body(i, Whole<kLanes>{});
-  if (i < n) body(i, static_cast<int>(n - i));
-}
-static inline VecF at(const float* from, Whole<kLanes>) {
+
+/// All lanes of a vector; converts to their number. at() and put() take it or an int that counts the first lanes.
+struct Whole {
+  constexpr operator int() const { return kLanes; }
+};
+static inline VecF at(const float* from, Whole) {
   return load(from);
 }
 static inline VecF at(const float* from, int lanes) {
   return load_first(from, lanes);
 }
-static inline void put(float* to, VecF v, Whole<kLanes>) {
+static inline void put(float* to, VecF v, Whole) {
   store(to, v);
 }
 static inline void put(float* to, VecF v, int lanes) {
   store_first(to, v, lanes);
+}
+
+/// Several vectors side by side. An expression of blocks takes all of them through one operation before the next: the
+/// processor's window is shorter than the latencies of one vector's whole exponential, so that one vector after another
+/// would leave it idle.
+template <int kCount>
+struct Block {
+  VecF v[kCount];
+
+  static Block fill(float x) {
+    return map([x](int) { return broadcast(x); });
+  }
+  template <class Function>
+  __attribute__((always_inline)) static Block map(Function f) {
+    Block result;
+    MOLT_UNROLL
+    for (int i = 0; i < kCount; ++i) result.v[i] = f(i);
+    return result;
+  }
+  friend Block operator-(const Block& a) {
+    return map([&](int i) { return -a.v[i]; });
+  }
+  friend Block operator+(const Block& a, const Block& b) {
+    return map([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  friend Block operator-(const Block& a, const Block& b) {
+    return map([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  friend Block operator*(const Block& a, const Block& b) {
+    return map([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  friend Block operator/(const Block& a, const Block& b) {
+    return map([&](int i) { return a.v[i] / b.v[i]; });
+  }
+  friend Block operator+(const Block& a, float b) { return a + fill(b); }
+  friend Block operator-(const Block& a, float b) { return a - fill(b); }
+  friend Block operator*(const Block& a, float b) { return a * fill(b); }
+  friend Block min(const Block& a, float b) {
+    return map([&](int i) { return min(a.v[i], broadcast(b)); });
+  }
+  friend Block max(const Block& a, float b) {
+    return map([&](int i) { return max(a.v[i], broadcast(b)); });
+  }
+};
+
+/// Vectors that loops over rows take side by side.
+inline constexpr int kBlock = kVectorRegisters == 32 ? 4 : 2;
+
+template <int kCount, class Lanes>
+static inline Block<kCount> block_at(const float* from, Lanes lanes) {
+  return Block<kCount>::map([=](int i) { return at(from + i * kLanes, lanes); });
+}
+template <int kCount, class Lanes>
+static inline void put(float* to, const Block<kCount>& block, Lanes lanes) {
+  MOLT_UNROLL
+  for (int i = 0; i < kCount; ++i) put(to + i * kLanes, block.v[i], lanes);
+}
+
+/// Calls body(i, Constant<vectors>, lanes) for the blocks that cover [0, n): of kBlock whole vectors, of one, and last
+/// of one that is not whole.
+template <class Body>
+__attribute__((always_inline)) static inline void for_blocks(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kBlock * kLanes <= n; i += kBlock * kLanes) body(i, Constant<kBlock>{}, Whole{});
+  for (; i + kLanes <= n; i += kLanes) body(i, Constant<1>{}, Whole{});
+  if (i < n) body(i, Constant<1>{}, static_cast<int>(n - i));
+}
+
+/// Calls body(i, lanes) for the vectors that cover [0, n).
+template <class Body>
+__attribute__((always_inline)) static inline void for_vectors(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, Whole{});
+  if (i < n) body(i, static_cast<int>(n - i));
 }
 
 }  // namespace molt::MOLT_ISA

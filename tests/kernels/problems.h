@@ -1,0 +1,273 @@
+// Random calls of the ops, and ways to run and to compare them: what the kernels' tests have in common.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace molt::testing_kernels {
+
+using Floats = std::vector<float>;
+
+/// Reproducible random numbers.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : engine_(seed) {}
+  float normal() { return static_cast<float>(normal_(engine_)); }
+  float uniform(float low, float high) { return low + (high - low) * static_cast<float>(uniform_(engine_)); }
+  Floats normals(std::int64_t n, float scale = 1) {
+    Floats values(static_cast<std::size_t>(n));
+    for (float& v : values) v = scale * normal();
+    return values;
+  }
+
+ private:
+  std::mt19937_64 engine_;
+  std::normal_distribution<double> normal_;
+  std::uniform_real_distribution<double> uniform_;
+};
+
+/// Rows with `gap` foreign floats after each, as a slice of a wider matrix has. intact() tells whether those still
+/// stand.
+class Rows {
+ public:
+  static constexpr float kForeign = -12345.5F;
+
+  Rows(std::int64_t rows, std::int64_t cols, std::int64_t gap)
+      : rows_(rows), cols_(cols), stride_(cols + gap), data_(static_cast<std::size_t>(rows * stride_ + 1), kForeign) {}
+  Rows(std::int64_t rows, std::int64_t cols, std::int64_t gap, Random& random, float scale = 1)
+      : Rows(rows, cols, gap) {
+    fill([&] { return scale * random.normal(); });
+  }
+
+  template <class Value>
+  void fill(Value value) {
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      for (std::int64_t c = 0; c < cols_; ++c) matrix()(r, c) = value();
+    }
+  }
+  /// Starts one float past the allocation, so that nothing is aligned.
+  Matrix<float> matrix() { return {data_.data() + 1, rows_, cols_, stride_}; }
+  Matrix<const float> matrix() const { return {data_.data() + 1, rows_, cols_, stride_}; }
+  Matrix<const float> from(std::int64_t begin, std::int64_t end) const { return matrix().row_range(begin, end); }
+
+  Floats values() const {
+    Floats out;
+    for (std::int64_t r = 0; r < rows_; ++r) out.insert(out.end(), matrix().row(r), matrix().row(r) + cols_);
+    return out;
+  }
+  bool intact() const {
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      for (std::int64_t c = cols_; c < stride_; ++c) {
+        if (matrix().row(r)[c] != kForeign) return false;
+      }
+    }
+    return data_.front() == kForeign;
+  }
+
+ private:
+  std::int64_t rows_, cols_, stride_;
+  Floats data_;
+};
+
+/// Asserts that each value is within tolerance * (its own size + the array's root mean square), or both are NaN.
+inline void expect_close(const Floats& got, const Floats& want, double tolerance, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  double squares = 0;
+  for (const float v : want) squares += std::isfinite(v) ? static_cast<double>(v) * v : 0;
+  const double rms = want.empty() ? 0 : std::sqrt(squares / static_cast<double>(want.size()));
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    if (std::isnan(want[i]) && std::isnan(got[i])) continue;
+    const double bound = tolerance * (std::fabs(static_cast<double>(want[i])) + rms);
+    ASSERT_LE(std::fabs(static_cast<double>(got[i]) - want[i]), bound)
+        << what << ": element " << i << " of " << want.size() << ": got " << got[i] << ", want " << want[i];
+  }
+}
+
+inline void expect_same_bits(const Floats& got, const Floats& want, const std::string& what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    ASSERT_EQ(std::memcmp(&got[i], &want[i], sizeof(float)), 0)
+        << what << ": element " << i << ": got " << got[i] << ", want " << want[i];
+  }
+}
+
+/// Lengths 3, 0, 5 as offsets 0, 3, 3, 8.
+inline std::vector<std::int64_t> offsets_of(const std::vector<std::int64_t>& lengths) {
+  std::vector<std::int64_t> offsets{0};
+  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  return offsets;
+}
+
+/// A random call of an op along sequences.
+class SequenceProblem {
+ public:
+  virtual ~SequenceProblem() = default;
+
+  /// Runs the op on rows [first, first + offsets.back()), writing those rows of `y`; states are read and updated.
+  virtual void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
+                   Matrix<float> y) const = 0;
+  virtual std::int64_t state_size() const = 0;
+  virtual std::int64_t out_cols() const = 0;
+
+  struct Result {
+    Floats y;
+    std::vector<Floats> states;
+    bool intact = true;
+  };
+
+  /// Runs a whole batch from random states that depend on the sequence's number only.
+  Result run_batch(const Backend& backend, const std::vector<std::int64_t>& lengths) const {
+    return run_pieces(backend, {offsets_of(lengths)}, lengths.size());
+  }
+
+  /// Runs the same batch, one call per entry of `pieces`, which are offsets of the same sequences one after another.
+  Result run_pieces(const Backend& backend, const std::vector<std::vector<std::int64_t>>& pieces,
+                    std::size_t sequences) const {
+    Result result;
+    for (std::size_t s = 0; s < sequences; ++s) result.states.push_back(initial_state(s));
+    std::vector<float*> pointers;
+    for (Floats& state : result.states) pointers.push_back(state.data() + 1);
+    std::int64_t rows = 0;
+    for (const auto& offsets : pieces) rows += offsets.back();
+    Rows y(rows, out_cols(), 3);
+    std::int64_t first = 0;
+    for (const auto& offsets : pieces) {
+      run(backend, first, offsets, pointers, y.matrix().row_range(first, first + offsets.back()));
+      first += offsets.back();
+    }
+    result.y = y.values();
+    result.intact = y.intact();
+    for (const Floats& state : result.states) {
+      if (state.front() != Rows::kForeign || state.back() != Rows::kForeign) result.intact = false;
+    }
+    return result;
+  }
+
+  /// Unaligned, with a foreign float before and after.
+  Floats initial_state(std::size_t s) const {
+    Random random(1000 + s);
+    Floats state = random.normals(state_size() + 2, 0.5F);
+    state.front() = state.back() = Rows::kForeign;
+    return state;
+  }
+};
+
+class ConvProblem : public SequenceProblem {
+ public:
+  ConvProblem(std::int64_t rows, std::int64_t channels, std::int64_t taps, bool bias, std::uint64_t seed)
+      : random_(seed), x_(rows, channels, 5, random_), weight_(taps, channels, 0, random_, 0.5F) {
+    if (bias) bias_ = random_.normals(channels);
+  }
+  std::int64_t state_size() const override { return (weight_.matrix().rows - 1) * x_.matrix().cols; }
+  std::int64_t out_cols() const override { return x_.matrix().cols; }
+  void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
+           Matrix<float> y) const override {
+    backend.causal_conv(x_.from(first, first + offsets.back()), weight_.matrix(),
+                        bias_.empty() ? nullptr : bias_.data(), offsets, states, y);
+  }
+
+ private:
+  Random random_;
+  Rows x_, weight_;
+  Floats bias_;
+};
+
+/// How large the steps dt are: what decays a scan sees.
+enum class Steps { usual, tiny, huge, mixed };
+
+inline float random_step(Random& random, Steps steps) {
+  if (steps == Steps::mixed) steps = static_cast<Steps>(static_cast<int>(random.uniform(0, 2.999F)));
+  switch (steps) {
+    case Steps::tiny: return std::exp(random.uniform(-16, -10));
+    case Steps::huge: return std::exp(random.uniform(2, 8));
+    default: return std::exp(random.uniform(-7, 0));
+  }
+}
+
+struct ScanOptions {
+  Steps steps = Steps::usual;
+  bool D = true;
+  bool m = false;
+  std::uint64_t seed = 1;
+};
+
+inline Floats random_multiplicities(Random& random, std::int64_t rows) {
+  Floats m(static_cast<std::size_t>(rows));
+  for (float& v : m) v = std::floor(random.uniform(1, 6));
+  return m;
+}
+
+class ScanProblem : public SequenceProblem {
+ public:
+  ScanProblem(std::int64_t rows, std::int64_t channels, std::int64_t states, ScanOptions options)
+      : random_(options.seed),
+        x_(rows, channels, 7, random_),
+        dt_(rows, channels, 1),
+        A_(states, channels, 0),
+        B_(rows, states, 9, random_),
+        C_(rows, states, 9, random_) {
+    dt_.fill([&] { return random_step(random_, options.steps); });
+    A_.fill([&] { return -random_.uniform(0.1F, 16); });
+    if (options.D) D_ = random_.normals(channels);
+    if (options.m) m_ = random_multiplicities(random_, rows);
+  }
+  std::int64_t state_size() const override { return A_.matrix().rows * A_.matrix().cols; }
+  std::int64_t out_cols() const override { return x_.matrix().cols; }
+  void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
+           Matrix<float> y) const override {
+    const std::int64_t end = first + offsets.back();
+    backend.selective_scan(x_.from(first, end), dt_.from(first, end), A_.matrix(), B_.from(first, end),
+                           C_.from(first, end), D_.empty() ? nullptr : D_.data(),
+                           m_.empty() ? nullptr : m_.data() + first, offsets, states, y);
+  }
+
+ private:
+  Random random_;
+  Rows x_, dt_, A_, B_, C_;
+  Floats D_, m_;
+};
+
+struct SsdExtents {
+  std::int64_t heads, channels, states, groups;
+};
+
+class SsdProblem : public SequenceProblem {
+ public:
+  SsdProblem(std::int64_t rows, SsdExtents extents, ScanOptions options)
+      : extents_(extents),
+        random_(options.seed),
+        x_(rows, extents.heads * extents.channels, 7, random_),
+        dt_(rows, extents.heads, 1),
+        B_(rows, extents.groups * extents.states, 9, random_),
+        C_(rows, extents.groups * extents.states, 9, random_) {
+    dt_.fill([&] { return random_step(random_, options.steps); });
+    for (std::int64_t h = 0; h < extents.heads; ++h) A_.push_back(-random_.uniform(0.1F, 16));
+    if (options.D) D_ = random_.normals(extents.heads * extents.channels);
+    if (options.m) m_ = random_multiplicities(random_, rows);
+  }
+  std::int64_t state_size() const override { return extents_.heads * extents_.channels * extents_.states; }
+  std::int64_t out_cols() const override { return extents_.heads * extents_.channels; }
+  void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
+           Matrix<float> y) const override {
+    const std::int64_t end = first + offsets.back();
+    backend.ssd(x_.from(first, end), dt_.from(first, end), A_, B_.from(first, end), C_.from(first, end),
+                extents_.groups, D_, m_.empty() ? nullptr : m_.data() + first, offsets, states, y);
+  }
+
+ private:
+  SsdExtents extents_;
+  Random random_;
+  Rows x_, dt_, B_, C_;
+  Floats A_, D_, m_;
+};
+
+}  // namespace molt::testing_kernels
