@@ -2,7 +2,7 @@
 // this machine reads memory.
 //
 // Names are matmul/<dtype>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the weights
-// as defeat the caches, as the layers of a model do.
+// as defeat the caches, as the layers of a model do. --isa=NAME, first on the command line, chooses the instruction set.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -11,11 +11,14 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/parallel.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/select.h"
 #include "tensor/tensor.h"
 
 namespace molt {
@@ -118,6 +121,10 @@ void register_all(int most_threads) {
 }  // namespace molt
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]).starts_with("--isa=")) {
+    molt::use_isa(std::string_view(argv[1]).substr(6));
+    --argc, ++argv;
+  }
   molt::register_all(molt::num_threads());
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

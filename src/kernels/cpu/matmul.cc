@@ -65,13 +65,15 @@ Inputs round_inputs(const Kernels& kernels, Matrix<const float> x) {
   return {rounded, padded, kernels.rounded_bytes};
 }
 
-/// How many of `count` equal pieces of `work` multiply-adds make a task: enough to be worth a hand-over, and where tasks
-/// are few, as many for each thread.
+/// How many of `count` equal pieces of `work` multiply-adds make a task. Few enough that the threads end together even when
+/// one loses its core for a while, many enough to be worth a hand-over; neighbours, because each prefetches the next.
 std::int64_t pieces_a_task(std::int64_t count, std::int64_t work) {
-  const std::int64_t worthwhile = std::max<std::int64_t>(1, count * work / kLeastWork);
-  if (worthwhile >= count) return 1;
+  constexpr std::int64_t kTasksAThread = 12;
   const std::int64_t threads = num_threads();
-  const std::int64_t tasks = worthwhile < threads ? worthwhile : worthwhile / threads * threads;
+  if (threads == 1) return count;
+  const std::int64_t worthwhile = std::max<std::int64_t>(1, count * work / kLeastWork);
+  std::int64_t tasks = std::min({count, worthwhile, threads * kTasksAThread});
+  if (tasks > threads && tasks < count) tasks = tasks / threads * threads;
   return (count + tasks - 1) / tasks;
 }
 
@@ -105,6 +107,7 @@ void panel_matmul(Matrix<const float> x, const PackedMatrix& w, const float* bia
           .x_stride = inputs.stride,
           .rows = std::min(kTileRows, x.rows - row),
           .panel = panels->panel(panel),
+          .next = piece + 1 < end ? panels->panel((panel + 1) % panels->panels()) : nullptr,
           .steps = panels->steps(),
           .outputs = static_cast<int>(std::min<std::int64_t>(kPanelOutputs, y.cols - output)),
           .bias = bias == nullptr ? nullptr : bias + output,

@@ -114,6 +114,7 @@ struct PanelProduct {
   int64_t x_stride;
   int64_t rows;
   const void* panel;  // aligned to 64 bytes
+  const void* next;   // the panel that this thread will multiply by next, or null: is fetched meanwhile
   int64_t steps;
   int outputs;        // of this panel that exist, 1 to kPanelOutputs
   const float* bias;  // [outputs], or null

@@ -34,6 +34,17 @@ constexpr int vectors_for(int rows) {
 // Steps of a panel that are used on all rows before the next ones: 256 KiB, which fits a level-2 cache.
 constexpr int64_t kBlockSteps = 1024;
 
+constexpr int kLineBytes = 64;
+
+// What is fetched ahead, all of it measured. A call of one pass over the panel needs no help: the hardware follows it. Of
+// several passes only the first waits for memory, unless all of them fetch their share of the next panel (no more than
+// kFetchingPasses: fewer, and their shares exceed what memory gives in their time).
+constexpr int64_t kFetchingPasses = 4;
+// The first lines of the next panel, so that a short panel does not end in a wait.
+constexpr int kFirstLines = 32;
+// A tile narrower than the panel leaves gaps that the hardware does not look beyond.
+constexpr int kNarrowStepsAhead = 32;
+
 alignas(64) constexpr float kZeros[kPanelOutputs] = {};
 
 /// What a tile reads and writes. Sums start from `init` (zeros, the bias, or what earlier steps have left in y).
@@ -43,6 +54,8 @@ struct Tile {
   int64_t x_stride;
   const char* panel;
   int64_t steps;
+  const char* wanted;     // memory that is wanted next, to be fetched meanwhile:
+  int64_t wanted_stride;  // bytes of it a step, 0 for none
   const float* init;
   int64_t init_stride;
   float* y;
@@ -115,8 +128,16 @@ struct StepBf16 {
 };
 #endif
 
-template <class Step, int R, int V>
+/// Fetches `lines` cache lines into the level-2 cache.
+inline void prefetch(const char* at, int lines) {
+  for (int line = 0; line < lines; ++line) __builtin_prefetch(at + line * kLineBytes, 0, 2);
+}
+
+/// kWantedLines: cache lines that wanted_stride bytes touch at most.
+template <class Step, int R, int V, int kWantedLines>
 void run_tile(const Tile<typename Step::X>& tile) {
+  constexpr int kTileLines = V * kLanes * static_cast<int>(sizeof(float)) / kLineBytes;
+  constexpr int kStepsAhead = V < kPanelVectors ? kNarrowStepsAhead : 0;
   VecF sum[R][V];
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < V; ++v) sum[r][v] = load(tile.init + r * tile.init_stride + v * kLanes);
@@ -124,7 +145,14 @@ void run_tile(const Tile<typename Step::X>& tile) {
   const typename Step::X* x = tile.x;
   const int64_t x_stride = tile.x_stride;
   const char* panel = tile.panel;
+  const char* wanted = tile.wanted;
+  const int64_t wanted_stride = tile.wanted_stride;
   for (int64_t step = 0; step < tile.steps; ++step) {
+    if constexpr (kStepsAhead > 0) prefetch(panel + kStepsAhead * kPanelStepBytes, kTileLines);
+    if constexpr (kWantedLines > 0) {
+      prefetch(wanted, kWantedLines);
+      wanted += wanted_stride;
+    }
     Step::add(x, x_stride, panel, sum);
     x += Step::kElements;
     panel += kPanelStepBytes;
@@ -143,7 +171,13 @@ void run_tile_of(int rows, int vectors, const Tile<typename Step::X>& tile) {
   if constexpr (V > 1) {
     if (vectors < V) return run_tile_of<Step, R, V - 1>(rows, vectors, tile);
   }
-  run_tile<Step, R, V>(tile);
+  if (tile.wanted_stride == 0) {
+    run_tile<Step, R, V, 0>(tile);
+  } else if (tile.wanted_stride <= kLineBytes) {
+    run_tile<Step, R, V, 1>(tile);
+  } else {
+    run_tile<Step, R, V, 2>(tile);
+  }
 }
 
 /// A tile whose last vector reaches beyond the matrix: goes through a buffer of whole vectors.
@@ -165,13 +199,17 @@ void run_edge_tile(int rows, int vectors, int outputs, Tile<typename Step::X> ti
   }
 }
 
-/// The tiles of `rows` rows (<= kMaxRows) side by side, over the outputs of the panel.
+/// The tiles of `rows` rows (<= kMaxRows) side by side, over the outputs of the panel. The block's wanted_stride is meant
+/// for all of them together.
 template <class Step>
 void run_row_block(int rows, int outputs, const Tile<typename Step::X>& block) {
   const int width = vectors_for(rows) * kLanes;
+  const int tiles = (outputs + width - 1) / width;
   for (int first = 0; first < outputs; first += width) {
     Tile<typename Step::X> tile = block;
     tile.panel += first * (kPanelStepBytes / kPanelOutputs);
+    tile.wanted_stride = (block.wanted_stride + tiles - 1) / tiles;
+    tile.wanted += first / width * tile.wanted_stride * tile.steps;
     tile.init += first;
     tile.y += first;
     const int here = outputs - first < width ? outputs - first : width;
@@ -187,19 +225,29 @@ void run_row_block(int rows, int outputs, const Tile<typename Step::X>& block) {
 template <class Step>
 void multiply_panel(const PanelProduct& product) {
   using X = typename Step::X;
+  const auto* const panel = static_cast<const char*>(product.panel);
+  const auto* const next = static_cast<const char*>(product.next);
+  if (next != nullptr) prefetch(next, kFirstLines);
   const int64_t blocks = product.steps > kBlockSteps ? (product.steps + kBlockSteps - 1) / kBlockSteps : 1;
+  const int64_t passes = (product.rows + kMaxRows - 1) / kMaxRows;
+  const int64_t fetching = passes < kFetchingPasses ? passes : kFetchingPasses;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t begin = product.steps * b / blocks;
     const int64_t end = product.steps * (b + 1) / blocks;
-    // Rows are dealt out evenly: 7 are 4 + 3, not 6 + 1.
+    const char* const wanted = b + 1 < blocks ? panel + end * kPanelStepBytes : next;
     int64_t row = 0;
-    for (int64_t left = (product.rows + kMaxRows - 1) / kMaxRows; left > 0; --left) {
-      const int64_t rows = (product.rows - row + left - 1) / left;
-      Tile<X> tile;
+    for (int64_t pass = 0; pass < passes; ++pass) {
+      // Rows are dealt out evenly: 7 are 4 + 3, not 6 + 1.
+      const int64_t rows = (product.rows - row + passes - pass - 1) / (passes - pass);
+      Tile<X> tile{};
       tile.x = static_cast<const X*>(product.x) + row * product.x_stride + begin * Step::kElements;
       tile.x_stride = product.x_stride;
-      tile.panel = static_cast<const char*>(product.panel) + begin * kPanelStepBytes;
+      tile.panel = panel + begin * kPanelStepBytes;
       tile.steps = end - begin;
+      if (passes > 1 && wanted != nullptr && pass >= passes - fetching) {
+        tile.wanted_stride = kPanelStepBytes / fetching;
+        tile.wanted = wanted + (pass - (passes - fetching)) * tile.wanted_stride * tile.steps;
+      }
       tile.y = product.y + row * product.y_stride;
       tile.y_stride = product.y_stride;
       tile.init = b > 0 ? tile.y : product.bias != nullptr ? product.bias : kZeros;
