@@ -48,11 +48,12 @@ class Environment:
         if path.exists():
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        say(f"writing {path.name} with random weights ...")
         if file_format == "bf16":
+            say(f"writing {path.name} with random weights ...")
             self._call("peers.model_file", "write", shape.name, str(path))
         else:
             source = self.model_file(shape, "bf16")
+            say(f"having llama.cpp convert bf16 to {path.name} ...")
             self._call("peers.model_file", "quantize", str(source), file_format, str(path))
         return path
 

@@ -16,7 +16,7 @@ from peers.shapes import SHAPES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PEERS = ("llama.cpp", "molt")
-FORMATS = ("bf16", "q8_0", "q4_k_m", "q4_0")
+FORMATS = ("bf16", "f16", "q8_0", "q4_k_m", "q4_0")
 
 DESCRIPTION = """\
 Measures molt beside llama.cpp on this machine's CPU, at the shapes of published
@@ -52,8 +52,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--shapes", default="mamba-130m,mamba2-130m", type=names_among(SHAPES), metavar="NAMES",
         help=f"comma-separated: {', '.join(SHAPES)} (default: mamba-130m,mamba2-130m)")
     add("--formats", default="bf16", type=names_among(FORMATS), metavar="NAMES",
-        help="comma-separated formats of llama.cpp's matrices: bf16, and q8_0, q4_k_m, q4_0, which"
-        " llama.cpp itself quantizes from it; molt runs beside those it has (default: bf16)")
+        help="comma-separated formats of llama.cpp's matrices: bf16, and f16, q8_0, q4_k_m, q4_0,"
+        " which llama.cpp itself converts from it; molt runs beside those it has (default: bf16)")
     add("--threads", default=sorted({1, cores}), type=positive_numbers, metavar="NUMBERS",
         help=f"comma-separated thread counts (default: 1 and all cores, here {cores})")
     add("--rounds", default=7, type=positive, help="measurements of each case (default: 7)")
