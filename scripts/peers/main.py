@@ -147,17 +147,23 @@ def measure_model(
             contender.stop()
 
 
+def measure_ceilings(options: argparse.Namespace) -> dict[int, float]:
+    return {} if options.no_ceiling else memory.read_rates(options.threads, options.work_dir)
+
+
 def run(options: argparse.Namespace) -> None:
     contenders = make_contenders(options)
     for threads in options.threads:
         if threads > len(os.sched_getaffinity(0)):
             say(f"warning: {threads} threads are more than the cores there are")
     load_before = os.getloadavg()[0]
-    ceilings = {} if options.no_ceiling else memory.read_rates(options.threads, options.work_dir)
+    ceilings = measure_ceilings(options)
     cases = []
     for shape in options.shapes:
         for file_format in options.formats:
             cases += measure_model(contenders, shape, file_format, options)
+    for threads, rate in measure_ceilings(options).items():
+        ceilings[threads] = max(rate, ceilings[threads])
     report = Report(
         date=datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
         machine=describe_machine(),

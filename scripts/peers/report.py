@@ -8,6 +8,8 @@ from statistics import median
 from peers.contenders import Rates, Workload
 
 KINDS = ("prefill", "decode")
+# Below this share of the processor time asked for, a measurement says more of the others running.
+UNDISTURBED = 0.95
 
 
 @dataclass
@@ -30,6 +32,18 @@ class Case:
             for by_peer in self.rounds
             if {"molt", "llama.cpp"} <= by_peer.keys()
         ]
+
+    def cpu_shares(self) -> list[float]:
+        """What share of the processor time asked for was got, where a peer can tell."""
+        return [
+            rates.cpu_share
+            for by_peer in self.rounds
+            for rates in by_peer.values()
+            if rates.cpu_share is not None
+        ]
+
+    def disturbed(self) -> bool:
+        return bool(shares := self.cpu_shares()) and median(shares) < UNDISTURBED
 
 
 @dataclass
@@ -90,7 +104,7 @@ class Report:
                 cells = [
                     case.shape,
                     case.file_format,
-                    str(case.threads),
+                    str(case.threads) + " [disturbed]" * case.disturbed(),
                     tests[kind],
                     _spread(case.rates("llama.cpp", kind), 1),
                     _spread(case.rates("molt", kind), 1),
@@ -110,18 +124,12 @@ class Report:
             " prompt. Loading and sampling are not timed.",
         ]
         lines += self._decode_ceiling_notes()
-        shares = [
-            rates.cpu_share
-            for case in self.cases
-            for by_peer in case.rounds
-            for rates in by_peer.values()
-            if rates.cpu_share is not None
-        ]
-        if shares:
+        if any(case.disturbed() for case in self.cases):
             lines += [
                 "",
-                f"llama.cpp got at least {min(shares):.0%} (median {median(shares):.0%}) of the"
-                " processor time that it asked for; well below 100%, others disturbed the run.",
+                "[disturbed]: in half of the rounds or more llama.cpp got less than"
+                f" {UNDISTURBED:.0%} of the processor time that it asked for, because something else"
+                " was running. Threads that wait for each other suffer most: measure again.",
             ]
         return lines
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Tests of scripts/bench-peers that need neither llama.cpp nor molt: `python3 tests/peers/bench_peers_test.py`."""
+"""Tests of scripts/bench-peers that need neither llama.cpp nor molt.
+
+Run: python3 tests/peers/bench_peers_test.py
+"""
 
 import contextlib
 import io
@@ -56,6 +59,11 @@ class CaseTest(unittest.TestCase):
         self.assertEqual(case.ratios("decode"), [2.0, 2.0, 2.0])
         self.assertEqual(case.rates("molt", "decode"), [20.0, 10.0, 20.0])
 
+    def test_disturbed_when_the_processor_was_shared(self):
+        for shares, disturbed in (([1.0, 0.97, 0.3], False), ([1.0, 0.5, 0.3], True), ([None], False)):
+            rounds = [{"llama.cpp": Rates(1.0, 1.0, share)} for share in shares]
+            self.assertEqual(Case("s", "bf16", 1, None, rounds).disturbed(), disturbed, shares)
+
     def test_no_ratio_without_both(self):
         case = Case("mamba-130m", "q8_0", 1, None, [{"llama.cpp": Rates(1.0, 2.0)}])
         self.assertEqual(case.ratios("prefill"), [])
@@ -87,7 +95,7 @@ class ReportTest(unittest.TestCase):
         self.assertIn("| **1.50** (1.00 to 2.50) |", text)
         self.assertIn("load average 0.50 before, 1.50 after", text)
         self.assertIn("| 1000 MB | llama.cpp 50%, molt 68% |", text)
-        self.assertIn("at least 97%", text)
+        self.assertNotIn("disturbed", text)
         with tempfile.TemporaryDirectory() as folder:
             record = report.write(Path(folder) / "new" / "report.md")
             stored = json.loads(record.read_text())
