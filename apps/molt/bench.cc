@@ -23,7 +23,7 @@
 namespace molt::cli {
 namespace {
 
-constexpr std::int64_t kDecodePrompt = 16;  // tokens read before decoding is timed
+constexpr std::int64_t kDecodePrompt = 32;  // tokens read before decoding is timed
 
 struct Options {
   ModelOptions model;

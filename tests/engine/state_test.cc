@@ -72,7 +72,10 @@ TEST_F(SavedState, ThatClaimsMoreTokensThanItsTextIsRefused) {
 }
 
 TEST_F(SavedState, WithIdsOutsideOfTheVocabularyIsRefused) {
-  rewrite([](auto& tensors, auto&) { tensors["ids"].template as<std::int32_t>()[0] = 1 << 20; });
+  rewrite([](auto& tensors, auto&) {
+    tensors["ids"] = tensors["ids"].clone();  // the file is mapped read-only
+    tensors["ids"].template as<std::int32_t>()[0] = 1 << 20;
+  });
   EXPECT_THAT(error_of_loading(model_), HasSubstr("outside of the vocabulary"));
 }
 
