@@ -1,0 +1,23 @@
+# Installs molt into a fresh folder, builds an outside program with find_package(molt), and runs it.
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(result)
+    message(FATAL_ERROR "failed: ${ARGN}\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build -DCMAKE_PREFIX_PATH=${WORK}/prefix
+    -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Release)
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/hello_molt ${MODEL})
+string(LENGTH "${output}" length)
+if(length LESS 50)
+  message(FATAL_ERROR "the program generated too little text: '${output}'")
+endif()
+run(${WORK}/prefix/bin/molt inspect ${MODEL})
+if(NOT output MATCHES "mamba2")
+  message(FATAL_ERROR "the installed tool says: '${output}'")
+endif()
