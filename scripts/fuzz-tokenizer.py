@@ -161,8 +161,10 @@ def variants(path):
     def added(first, **flags):
         contents = ("<a>", "the", "xyz", "xy", "é", "  ", "\n", "e\u0301", "ab", "<|end")
         plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
-        return [*base["added_tokens"], *({"id": first + i, "content": content, **plain, **flags}
-                                         for i, content in enumerate(contents))]
+        ids = dict(base["model"]["vocab"])
+        for content in contents:
+            ids.setdefault(content, first + sum(known >= first for known in ids.values()))
+        return [*base["added_tokens"], *({"id": ids[content], "content": content, **plain, **flags} for content in contents)]
 
     size = max(*base["model"]["vocab"].values(), *(token["id"] for token in base["added_tokens"])) + 1
     llama3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"

@@ -5,9 +5,11 @@ The tables are frozen in the repository, so that ids never change with the versi
 installed. They follow what Hugging Face tokenizers uses: general categories of Unicode 16.0 in its regular expressions,
 and canonical normalization of Unicode 9.0 in its NFC.
 
-Run it only to follow a newer tokenizers, in a virtual environment with: pip install unicodedata2==16.0.0 tokenizers
+Run it only to follow a newer tokenizers, in a virtual environment of Python 3.11 (whose own data are Unicode 14.0) with:
+pip install unicodedata2==16.0.0 tokenizers
 """
 import pathlib
+import unicodedata
 
 import tokenizers
 import unicodedata2
@@ -40,6 +42,11 @@ def table(name, comment, members):
 
 def general(prefix):
     return [c for c in CODE_POINTS if unicodedata2.category(chr(c)).startswith(prefix)]
+
+
+def later(prefix):
+    assert unicodedata.unidata_version == "14.0.0", "run this with Python 3.11"
+    return [c for c in general(prefix) if unicodedata.category(chr(c)) == "Cn"]
 
 
 def word():
@@ -81,6 +88,9 @@ def main():
         table("kLetters", "General category L*, Unicode 16.0.", letters),
         table("kNumbers", "General category N*, Unicode 16.0.", numbers),
         table("kWord", "Word characters of Unicode Technical Standard 18, annex C, Unicode 16.0.", word()),
+        table("kLaterLetters", "Letters added after Unicode 14.0.", later("L")),
+        table("kLaterNumbers", "General category N*, added after Unicode 14.0.", later("N")),
+        table("kLaterDigits", "General category Nd, added after Unicode 14.0.", later("Nd")),
         table("kLaterThanNfc", "Code points added after Unicode 9.0 on which canonical normalization acts.",
               later_than_nfc()),
     ]))

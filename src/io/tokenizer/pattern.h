@@ -2,9 +2,10 @@
 //
 // The patterns are written for Oniguruma. What both engines read alike is passed on, what they read differently is
 // translated (\s, \d, \v, \u....) or refused by name (\w, \b, nested classes, inline options other than i, ...).
-// \p{...} follows the Unicode version of the installed PCRE2: characters that are newer than it (14.0 in PCRE2 10.42)
-// may be split otherwise than in the reference. The GPT-2 pattern does not come here but to word_splitter.h.
-// Thread-safety: a Pattern is immutable; a PatternSpace belongs to one thread at a time.
+// \p{L}, \p{N}, \p{Nd} and \d are those of Unicode 16.0; other properties, and negated ones within a class, follow the
+// installed PCRE2 (14.0 in 10.42), so that newer characters may be split otherwise than in the reference. The GPT-2
+// pattern does not come here but to word_splitter.h. Thread-safety: a Pattern is immutable; a PatternSpace belongs to
+// one thread at a time.
 #pragma once
 
 #include <cstddef>

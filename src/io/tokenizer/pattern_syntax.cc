@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "io/tokenizer/pattern.h"
+#include "io/tokenizer/unicode.h"
 
 namespace molt {
 namespace {
@@ -107,8 +108,11 @@ class Translator {
     switch (c) {
       case 's': return emit_class(kSpace);
       case 'S': return emit_class(kNotSpace);
-      case 'd': return emit(R"(\p{Nd})");
-      case 'D': return emit(R"(\P{Nd})");
+      case 'd':
+      case 'D':
+        category("Nd", c == 'D');
+        at_ += 2;
+        return;
       case 'v': return emit(R"(\x{0B})");
       case 'p':
       case 'P': return property();
@@ -134,7 +138,20 @@ class Translator {
     const std::size_t end = in_.find('}', at_);
     if (peek(2) != '{' || end == std::string_view::npos)
       refuse(fmt::format("\"\\{}\" without a name in braces", peek(1)));
-    copy(end + 1 - at_);
+    category(in_.substr(at_ + 3, end - at_ - 3), peek(1) == 'P');
+    at_ = end + 1;
+  }
+
+  // \p{name}, with the characters that PCRE2 does not know yet.
+  void category(std::string_view name, bool negated) {
+    const auto later = later_than_pcre2(name);
+    if (later.empty() || (in_class_ && negated)) {
+      out_ += fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', name);
+      return;
+    }
+    std::string members = fmt::format("\\p{{{}}}", name);
+    for (const auto [first, last] : later) members += fmt::format("\\x{{{:X}}}-\\x{{{:X}}}", first, last);
+    out_ += in_class_ ? members : fmt::format("[{}{}]", negated ? "^" : "", members);
   }
 
   void code_point() {

@@ -44,6 +44,13 @@ bool is_word(std::uint32_t code_point) {
   return contains(kWord, code_point);
 }
 
+std::span<const CodePointRange> later_than_pcre2(std::string_view category) {
+  if (category == "L") return kLaterLetters;
+  if (category == "N") return kLaterNumbers;
+  if (category == "Nd") return kLaterDigits;
+  return {};
+}
+
 std::span<const CodePointRange> later_than_nfc() {
   return kLaterThanNfc;
 }

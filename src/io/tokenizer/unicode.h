@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace molt {
 
@@ -25,6 +26,10 @@ bool is_space(std::uint32_t code_point);
 /// Whether a code point is \w: a letter, mark, decimal digit, letter number, connector punctuation or joiner, or has
 /// the property Alphabetic (Unicode Technical Standard 18, annex C).
 bool is_word(std::uint32_t code_point);
+
+/// Code points of the general categories L, N and Nd that are newer than Unicode 14.0, ascending; empty for another
+/// name. PCRE2 10.42 does not know them.
+std::span<const CodePointRange> later_than_pcre2(std::string_view category);
 
 /// Code points on which canonical normalization acts in Unicode 16.0 and did not in Unicode 9.0, ascending.
 std::span<const CodePointRange> later_than_nfc();
