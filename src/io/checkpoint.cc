@@ -29,7 +29,7 @@ bool starts_with(std::span<const std::byte> bytes, std::string_view magic) {
   return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
 }
 
-/// The tensors of one file of weights. Its first bytes decide the format; its name only where they do not.
+/// The tensors of one file of weights. Its name decides the format; its first bytes where the name does not.
 Tensors read_weights(const std::string& path) {
   const auto file = MmapFile::open(path);
   const auto bytes = file->bytes();
@@ -40,7 +40,8 @@ Tensors read_weights(const std::string& path) {
     fail("{}: a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`", path);
   }
   const bool named_torch = path.ends_with(".bin") || path.ends_with(".pt") || path.ends_with(".pth");
-  if (starts_with(bytes, "PK") || named_torch) return read_torch_zip(bytes, file, path);
+  const bool zip = starts_with(bytes, "PK\x03\x04") && !path.ends_with(".safetensors");
+  if (named_torch || zip) return read_torch_zip(bytes, file, path);
   return read_safetensors(bytes, file, path).tensors;
 }
 

@@ -84,7 +84,7 @@ Tensor gather(const Layout& layout) {
     std::memcpy(result.data() + i * element, layout.storage.data() + source * element,
                 static_cast<std::size_t>(element));
     for (std::size_t axis = rank; axis-- > 0;) {  // the next index, the last axis running fastest
-      if (layout.shape[axis] == 1) continue;  // its stride means nothing and may be anything
+      if (layout.shape[axis] == 1) continue;      // its stride means nothing and may be anything
       source += layout.strides[axis];
       if (++index[axis] < layout.shape[axis]) break;
       source -= layout.strides[axis] * layout.shape[axis];
@@ -164,7 +164,7 @@ class StateDictReader {
 
   std::int64_t integer(const std::string& name, PickleId id, std::string_view what) const {
     const PickleNode& node = graph_[id];
-    if (node.kind != Kind::integer || node.integer < 0) malformed(name, fmt::format("its {} is no count", what));
+    if (node.kind != Kind::integer || node.integer < 0) malformed(name, fmt::format("not a count in its {}", what));
     return node.integer;
   }
 

@@ -56,11 +56,20 @@ TEST(Checkpoint, OpensOneFile) {
   const std::string file = kTiny + "mamba1-tiny/model.safetensors";
   EXPECT_EQ(Checkpoint::open(file).folder(), kTiny + "mamba1-tiny");
   const TemporaryFolder folder;
-  // The content decides, not the name.
+  // Where the name says nothing, the content decides.
   folder.write("weights", torch_file(5));
   EXPECT_EQ(*Checkpoint::open(folder / "weights").at("a").as<float>(), 5);
   std::filesystem::copy_file(file, folder / "weights.ckpt");
   EXPECT_NE(Checkpoint::open(folder / "weights.ckpt").find("backbone.embeddings.weight"), nullptr);
+}
+
+TEST(Checkpoint, OpensTheModelOfTheProduct) {
+  const std::string folder = MOLT_SHARED_DIR "/models/mamba2-demo-11m";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is absent";
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  std::int64_t parameters = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors()) parameters += tensor.size();
+  EXPECT_NEAR(static_cast<double>(parameters), 11.1e6, 0.1e6);
 }
 
 TEST(Checkpoint, PrefersSafetensors) {

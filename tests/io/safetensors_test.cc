@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 
@@ -219,12 +221,40 @@ TEST(Safetensors, RewritesAFixtureByteForByte) {
   EXPECT_EQ(read_whole(folder / "copy"), read_whole(source));
 }
 
-TEST(Safetensors, AFullDiskIsAnErrorThatLeavesNothing) {
+/// Limits the size of the files that this process writes, as a full disk does, while it lives.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  void (*handler_)(int);
+  rlimit before_{};
+};
+
+TEST(Safetensors, AFullDiskIsAnErrorThatLeavesTheOldFile) {
   const std::vector<std::pair<std::string, Tensor>> tensors = {{"x", iota(DType::f32, {100'000})}};
   EXPECT_ERROR(write_safetensors("/dev/full", tensors), "/dev/full: cannot write: No space left on device");
   const TemporaryFolder folder;
   EXPECT_ERROR(write_safetensors(folder / "absent/m.safetensors", tensors), "cannot create");
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+
+  folder.write("m.safetensors", "the old file");
+  {
+    const FileSizeLimit limit(200'000);
+    EXPECT_ERROR(write_safetensors(folder / "m.safetensors", tensors), "cannot write: File too large");
+  }
+  EXPECT_EQ(read_whole(folder / "m.safetensors"), "the old file");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);  // no temporary file stays
 }
 
 }  // namespace

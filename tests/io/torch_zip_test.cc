@@ -180,9 +180,9 @@ TEST(TorchZip, RefusesTensorsBeyondTheirStorage) {
   EXPECT_ERROR(strided(0, {3}, {INT64_MAX}), "reach beyond");
   EXPECT_ERROR(strided(0, {INT64_MAX / 2, 3}, {1, 1}), "impossible shape");
   EXPECT_ERROR(strided(0, {INT64_MAX, 8, 0}, {1, 1, 1}), "impossible shape");
-  EXPECT_ERROR(strided(-1, {1}, {1}), "its storage offset is no count");
-  EXPECT_ERROR(strided(5, {2}, {-1}), "its strides is no count");
-  EXPECT_ERROR(strided(0, {-1}, {1}), "its shape is no count");
+  EXPECT_ERROR(strided(-1, {1}, {1}), "not a count in its storage offset");
+  EXPECT_ERROR(strided(5, {2}, {-1}), "not a count in its strides");
+  EXPECT_ERROR(strided(0, {-1}, {1}), "not a count in its shape");
   EXPECT_ERROR(strided(0, {2, 2}, {1}), "different length");
   EXPECT_ERROR(strided(0, Extents(65, 1), Extents(65, 1)), "65 axes");
 }
@@ -224,7 +224,7 @@ TEST(TorchZip, RefusesMalformedTensors) {
   EXPECT_ERROR(read(with(pickle::storage("FloatStorage", "../data.pkl", 6))), "is not in the archive");
   EXPECT_ERROR(read(with(pickle::storage("DoubleStorage", "0", 6))), "holds 24 bytes, not 6 elements of f64");
   EXPECT_ERROR(read(with(pickle::storage("FloatStorage", "0", INT64_MAX))), "holds 24 bytes");
-  EXPECT_ERROR(read(with(pickle::storage("FloatStorage", "0", -6))), "its storage size is no count");
+  EXPECT_ERROR(read(with(pickle::storage("FloatStorage", "0", -6))), "not a count in its storage size");
   EXPECT_ERROR(read(with(pickle::storage("ComplexFloatStorage", "0", 3))), "`torch.ComplexFloatStorage`");
   EXPECT_ERROR(read(with("N")), "tensor `w`: no storage");
   EXPECT_ERROR(read(with("NQ")), "a storage of unknown form");
@@ -236,7 +236,7 @@ TEST(TorchZip, RefusesMalformedTensors) {
   EXPECT_ERROR(read(call({})), "made of 0 arguments");
   EXPECT_ERROR(read(call({six(), "K\x01", ")", ")", "\x89", "N", pickle::dict({{"neg", "\x88"}})})), "negated");
   EXPECT_NO_THROW(read(call({six(), "K\x01", ")", ")", "\x89", "N", "N"})));
-  EXPECT_ERROR(read(call({six(), "N", ")", ")", "\x89", "N"})), "its storage offset is no count");
+  EXPECT_ERROR(read(call({six(), "N", ")", ")", "\x89", "N"})), "not a count in its storage offset");
   EXPECT_ERROR(read(call({six(), "K\x01", "N", ")", "\x89", "N"})), "its shape is no tuple");
 }
 
