@@ -1,30 +1,38 @@
 #include "kernels/cpu/packed_matrix.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "base/check.h"
 #include "base/fail.h"
 #include "base/parallel.h"
-#include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/weight_memory.h"
 
 namespace molt {
 namespace {
 
-std::int64_t round_up(std::int64_t n, std::int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
-float to_float(float value) { return value; }
-float to_float(double value) { return static_cast<float>(value); }
-float to_float(BFloat16 value) { return value.to_float(); }
-float to_float(Float16 value) { return value.to_float(); }
+float to_float(float value) {
+  return value;
+}
+float to_float(double value) {
+  return static_cast<float>(value);
+}
+float to_float(BFloat16 value) {
+  return value.to_float();
+}
+float to_float(Float16 value) {
+  return value.to_float();
+}
 
-std::uint16_t bf16_bits(BFloat16 value) { return value.bits; }
+std::uint16_t bf16_bits(BFloat16 value) {
+  return value.bits;
+}
 template <class T>
 std::uint16_t bf16_bits(T value) {
   return BFloat16::from_float(to_float(value)).bits;
@@ -69,7 +77,8 @@ auto panel_packer(DType from) {
     case DType::f64: return pack_panel<double, kElements>;
     case DType::bf16: return pack_panel<BFloat16, kElements>;
     case DType::f16: return pack_panel<Float16, kElements>;
-    default: fail("a weight matrix of dtype {} cannot be multiplied by: it must be f32, f16, bf16 or f64", name_of(from));
+    default:
+      fail("a weight matrix of dtype {} cannot be multiplied by: it must be f32, f16, bf16 or f64", name_of(from));
   }
 }
 
@@ -77,22 +86,12 @@ auto panel_packer(DType from) {
 
 PackedPanels::PackedPanels(std::int64_t out_features, std::int64_t in_features, DType dtype)
     : out_features_(out_features), in_features_(in_features), dtype_(dtype) {
-  // Large pages: a matrix is read from end to end for every token, 15-30% faster with them (measured, Zen 4). The kernel
-  // can only use them for whole, aligned stretches of 2 MiB.
-  constexpr std::size_t kLargePage = std::size_t{1} << 21;
-  constexpr std::size_t kCacheLine = 64;
-  const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes(), kCacheLine));  // a multiple of kCacheLine
-  void* data = nullptr;
-  if (::posix_memalign(&data, size >= kLargePage ? kLargePage : kCacheLine, size) != 0) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-  if (size >= kLargePage) ::madvise(data, size / kLargePage * kLargePage, MADV_HUGEPAGE);  // a wish: may be refused
-#endif
-  data_.reset(static_cast<std::byte*>(data));
+  data_ = allocate_weights(bytes());
 }
 
-void PackedPanels::Free::operator()(std::byte* data) const { std::free(data); }
-
-std::int64_t PackedPanels::panels() const { return (out_features_ + kPanelOutputs - 1) / kPanelOutputs; }
+std::int64_t PackedPanels::panels() const {
+  return (out_features_ + kPanelOutputs - 1) / kPanelOutputs;
+}
 
 std::int64_t PackedPanels::panel_bytes() const {
   return (dtype_ == DType::f32 ? round_up(in_features_, 16) : round_up(in_features_, 32) / 2) * kPanelStepBytes;
