@@ -36,9 +36,9 @@ constexpr int64_t kBlockSteps = 1024;
 
 constexpr int kLineBytes = 64;
 
-// What is fetched ahead, all of it measured. A call of one pass over the panel needs no help: the hardware follows it.
-// Of several passes only the first waits for memory, unless all of them fetch their share of the next panel (no more
-// than kFetchingPasses: fewer, and their shares exceed what memory gives in their time).
+// What is fetched ahead, all of it measured. A call that passes over the panel once needs no help: the hardware follows
+// it. Where it returns for more rows or outputs, only its first pass would wait for memory, so each fetches a share of
+// the next panel (no more than the last kFetchingPasses of them: they suffice).
 constexpr int64_t kFetchingPasses = 4;
 // A tile narrower than the panel leaves gaps that the hardware does not look beyond.
 constexpr int kNarrowStepsAhead = 32;
@@ -228,6 +228,7 @@ void multiply_panel(const PanelProduct& product) {
   const int64_t blocks = product.steps > kBlockSteps ? (product.steps + kBlockSteps - 1) / kBlockSteps : 1;
   const int64_t passes = (product.rows + kMaxRows - 1) / kMaxRows;
   const int64_t fetching = passes < kFetchingPasses ? passes : kFetchingPasses;
+  const bool returns = passes > 1 || product.outputs > vectors_for(static_cast<int>(product.rows)) * kLanes;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t begin = product.steps * b / blocks;
     const int64_t end = product.steps * (b + 1) / blocks;
@@ -241,7 +242,7 @@ void multiply_panel(const PanelProduct& product) {
       tile.x_stride = product.x_stride;
       tile.panel = panel + begin * kPanelStepBytes;
       tile.steps = end - begin;
-      if (passes > 1 && wanted != nullptr && pass >= passes - fetching) {
+      if (returns && wanted != nullptr && pass >= passes - fetching) {
         tile.wanted_stride = kPanelStepBytes / fetching;
         tile.wanted = wanted + (pass - (passes - fetching)) * tile.wanted_stride * tile.steps;
       }
