@@ -1,8 +1,9 @@
-// Matrix products at the shapes of mamba-130m and mamba2-130m: GB/s of weights and GFLOP/s, beside the bandwidth at which
-// this machine reads memory.
+// Matrix products at the shapes of mamba-130m and mamba2-130m: GB/s of weights and GFLOP/s, beside the bandwidth at
+// which this machine reads memory.
 //
-// Names are matmul/<dtype>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the weights
-// as defeat the caches, as the layers of a model do. --isa=NAME, first on the command line, chooses the instruction set.
+// Names are matmul/<dtype>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the
+// weights as defeat the caches, as the layers of a model do. --isa=NAME, first on the command line, chooses the
+// instruction set.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -97,9 +98,9 @@ void register_all(int most_threads) {
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes = {{768, 3352},  {1536, 768}, {768, 3072},
                                                                      {768, 50280}, {1536, 80},  {48, 1536}};
   for (int threads = 1; threads <= most_threads; threads *= 2) {
-    benchmark::RegisterBenchmark(fmt::format("read/threads:{}", threads).c_str(),
-                                 [threads](benchmark::State& state) { read_memory(state, threads); })
-        ->UseRealTime();
+    benchmark::RegisterBenchmark(fmt::format("read/threads:{}", threads).c_str(), [threads](benchmark::State& state) {
+      read_memory(state, threads);
+    })->UseRealTime();
   }
   for (const DType dtype : {DType::f32, DType::bf16}) {
     for (const auto& [k, n] : shapes) {

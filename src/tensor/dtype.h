@@ -23,8 +23,9 @@ struct BFloat16 {
 
   static BFloat16 from_float(float value) {
     const auto u = std::bit_cast<std::uint32_t>(value);
-    if ((u & 0x7fffffffU) > 0x7f800000U) return {static_cast<std::uint16_t>((u >> 16) | 0x40U)};  // keep NaN a NaN
-    return {static_cast<std::uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16)};
+    const std::uint32_t rounded = (u + 0x7fffU + ((u >> 16) & 1U)) >> 16;
+    const std::uint32_t quiet_nan = (u >> 16) | 0x40U;
+    return {static_cast<std::uint16_t>((u & 0x7fffffffU) > 0x7f800000U ? quiet_nan : rounded)};
   }
   float to_float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
@@ -36,10 +37,10 @@ struct Float16 {
   float to_float() const {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
     const std::uint32_t magnitude = bits & 0x7fffU;
-    if (magnitude >= 0x7c00U) return std::bit_cast<float>(sign | 0x7f800000U | ((magnitude & 0x3ffU) << 13));
     // Halves are exact multiples of 2^-24; scaling by a power of two rebuilds normal and subnormal ones alike.
-    const auto rebiased = std::bit_cast<float>(magnitude << 13) * 0x1p112F;
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(rebiased) | sign);
+    const auto rebiased = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112F);
+    const std::uint32_t special = 0x7f800000U | ((magnitude & 0x3ffU) << 13);  // infinities and NaN
+    return std::bit_cast<float>(sign | (magnitude >= 0x7c00U ? special : rebiased));
   }
 };
 

@@ -87,8 +87,7 @@ class Product {
   explicit Product(const Problem& problem) : p_(problem) {
     x_ = random_floats(size(p_.rows, p_.k + p_.x_gap), p_.seed);
     bias_ = random_floats(static_cast<std::size_t>(p_.n), p_.seed + 1);
-    const Tensor weight =
-        tensor_of(random_floats(size(p_.n, p_.k), p_.seed + 2), p_.n, p_.k, p_.from, p_.misalign);
+    const Tensor weight = tensor_of(random_floats(size(p_.n, p_.k), p_.seed + 2), p_.n, p_.k, p_.from, p_.misalign);
     packed_ = pack_panels(weight, p_.dtype);
     weight_ = weight.to_f32();
   }
@@ -197,8 +196,7 @@ TEST_P(Matmul, ShapesOfAModel) {
 TEST_P(Matmul, EverySourceDtypeAtAnyAlignment) {
   for (const DType from : {DType::f32, DType::f64, DType::bf16, DType::f16}) {
     for (const int misalign : {0, 1, 2, 3}) {
-      const Product product(
-          {.rows = 2, .k = 53, .n = 70, .from = from, .dtype = dtype(), .misalign = misalign});
+      const Product product({.rows = 2, .k = 53, .n = 70, .from = from, .dtype = dtype(), .misalign = misalign});
       EXPECT_LE(product.error(product.compute()), kTolerance) << name_of(from) << " off by " << misalign;
     }
   }
@@ -238,30 +236,6 @@ TEST_P(Matmul, NothingToDo) {
   EXPECT_EQ(empty_sum.error(empty_sum.compute()), 0);
 }
 
-TEST_P(Matmul, RoundsToNearestEvenAndKeepsNaN) {
-  if (dtype() != DType::bf16) GTEST_SKIP() << "float32 is not rounded";
-  const std::vector<float> values = {1.0F,
-                                     1.00390625F,   // a tie: down, to even
-                                     1.01171875F,   // a tie: up, to even
-                                     -1.00390625F,  1.0039063F, 3.3895314e38F, 3.4e38F, -0.0F, 1e-30F,
-                                     std::numeric_limits<float>::infinity(),
-                                     -std::numeric_limits<float>::infinity(),
-                                     std::numeric_limits<float>::quiet_NaN(),
-                                     std::bit_cast<float>(0x7f800001U)};  // a NaN whose upper half is infinity's
-  const float one = 1;
-  const auto packed = pack_panels(tensor_of({one}, 1, 1, DType::f32, 0), DType::bf16);
-  for (const float value : values) {
-    const float expected = BFloat16::from_float(value).to_float();
-    float y = kUntouched;
-    panel_matmul({&value, 1, 1}, *packed, nullptr, {&y, 1, 1});
-    if (std::isnan(expected)) {
-      EXPECT_TRUE(std::isnan(y)) << value;
-    } else {
-      EXPECT_EQ(y, expected) << value;
-    }
-  }
-}
-
 TEST_P(Matmul, AnyProblem) {
   const DType to = dtype();
   EXPECT_TRUE(rc::check([to] {
@@ -280,12 +254,40 @@ TEST_P(Matmul, AnyProblem) {
   }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, Matmul,
-                         testing::Combine(testing::ValuesIn(available_isas()),
-                                          testing::Values(DType::f32, DType::bf16)),
-                         [](const auto& test) {
-                           return std::get<0>(test.param) + "_" + std::string(name_of(std::get<1>(test.param)));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Isas, Matmul, testing::Combine(testing::ValuesIn(available_isas()), testing::Values(DType::f32, DType::bf16)),
+    [](const auto& test) { return std::get<0>(test.param) + "_" + std::string(name_of(std::get<1>(test.param))); });
+
+TEST(MatmulInBf16, RoundsToNearestEvenAndKeepsNaN) {
+  const Restore restore;
+  const std::vector<float> values = {1.0F,
+                                     1.00390625F,  // a tie: down, to even
+                                     1.01171875F,  // a tie: up, to even
+                                     -1.00390625F,
+                                     1.0039063F,
+                                     3.3895314e38F,
+                                     3.4e38F,
+                                     -0.0F,
+                                     1e-30F,
+                                     std::numeric_limits<float>::infinity(),
+                                     -std::numeric_limits<float>::infinity(),
+                                     std::numeric_limits<float>::quiet_NaN(),
+                                     std::bit_cast<float>(0x7f800001U)};  // a NaN whose upper half is infinity's
+  const float one = 1;
+  const auto packed = pack_panels(tensor_of({one}, 1, 1, DType::f32, 0), DType::bf16);
+  for (const std::string& isa : available_isas())
+    for (const float value : values) {
+      use_isa(isa);
+      const float expected = BFloat16::from_float(value).to_float();
+      float y = kUntouched;
+      panel_matmul({&value, 1, 1}, *packed, nullptr, {&y, 1, 1});
+      if (std::isnan(expected)) {
+        EXPECT_TRUE(std::isnan(y)) << value << " on " << isa;
+      } else {
+        EXPECT_EQ(y, expected) << value << " on " << isa;
+      }
+    }
+}
 
 TEST(PackedPanels, LayoutIsAsDocumented) {
   const std::int64_t n = 70, k = 21;
@@ -318,6 +320,23 @@ TEST(PackedPanels, LayoutIsAsDocumented) {
       }
     }
   }
+}
+
+TEST(PackedPanels, AreAlignedAndIndependent) {
+  const Tensor ones = tensor_of(std::vector<float>(70 * 5, 1.0F), 70, 5, DType::f32, 0);
+  const Tensor twos = tensor_of(std::vector<float>(70 * 5, 2.0F), 70, 5, DType::f32, 0);
+  auto first = pack_panels(ones, DType::f32);
+  const auto second = pack_panels(twos, DType::f32);
+  for (const PackedMatrix* matrix : {first.get(), second.get()}) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(dynamic_cast<const PackedPanels&>(*matrix).panel(0)) % 64, 0);
+  }
+  const std::vector<float> x(5, 1.0F);
+  std::vector<float> y(70);
+  panel_matmul({x.data(), 1, 5}, *first, nullptr, {y.data(), 1, 70});
+  EXPECT_EQ(y, std::vector<float>(70, 5.0F));
+  first.reset();
+  panel_matmul({x.data(), 1, 5}, *second, nullptr, {y.data(), 1, 70});
+  EXPECT_EQ(y, std::vector<float>(70, 10.0F));
 }
 
 TEST(PackedPanels, RefusesWeightsThatAreNotFloats) {

@@ -14,8 +14,8 @@
 namespace molt {
 namespace {
 
-// Rows of x that pass over a panel together. Large, so that weights are seldom read again; a multiple of the rows of every
-// instruction set's tile.
+// Rows of x that pass over a panel together. Large, so that weights are seldom read again; a multiple of the rows of
+// every instruction set's tile.
 constexpr std::int64_t kTileRows = 192;
 
 // The least work, in multiply-adds of a large product, that is worth handing to another thread: some 3 microseconds.
@@ -52,10 +52,10 @@ struct Inputs {
   std::int64_t element_bytes;
 };
 
-/// Rounds x to bfloat16 for `kernels`, into this thread's scratch, where it stays until this thread's next call.
-Inputs round_inputs(const Kernels& kernels, Matrix<const float> x) {
+/// Rounds x to bfloat16 for `kernels`, padded with zeros to `padded` columns, into this thread's scratch, where it
+/// stays until this thread's next call.
+Inputs round_inputs(const Kernels& kernels, Matrix<const float> x, std::int64_t padded) {
   thread_local Scratch scratch;
-  const std::int64_t padded = (x.cols + 1) / 2 * 2;
   const std::int64_t row_bytes = padded * kernels.rounded_bytes;
   std::byte* const rounded = scratch.reserve(static_cast<std::size_t>(x.rows * row_bytes));
   const std::int64_t grain = kLeastWork / std::max<std::int64_t>(1, x.cols) + 1;
@@ -65,8 +65,9 @@ Inputs round_inputs(const Kernels& kernels, Matrix<const float> x) {
   return {rounded, padded, kernels.rounded_bytes};
 }
 
-/// How many of `count` equal pieces of `work` multiply-adds make a task. Few enough that the threads end together even when
-/// one loses its core for a while, many enough to be worth a hand-over; neighbours, because each prefetches the next.
+/// How many of `count` equal pieces of `work` multiply-adds make a task. Few enough that the threads end together even
+/// when one loses its core for a while, many enough to be worth a hand-over; neighbours, because each prefetches the
+/// next.
 std::int64_t pieces_a_task(std::int64_t count, std::int64_t work) {
   constexpr std::int64_t kTasksAThread = 12;
   const std::int64_t threads = num_threads();
@@ -89,11 +90,11 @@ void panel_matmul(Matrix<const float> x, const PackedMatrix& w, const float* bia
   const Kernels& kernels = select_kernels();
   const bool bf16 = w.dtype() == DType::bf16;
   const auto multiply_panel = bf16 ? kernels.multiply_panel_bf16 : kernels.multiply_panel_f32;
-  const Inputs inputs = bf16 ? round_inputs(kernels, x)
+  const Inputs inputs = bf16 ? round_inputs(kernels, x, 2 * panels->steps())
                              : Inputs{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(float)};
 
-  // A piece is one panel for one tile of rows. Tiles come in the order of rows, each with all panels: its rows of x stay in
-  // the cache meanwhile.
+  // A piece is one panel for one tile of rows. Tiles come in the order of rows, each with all panels: its rows of x
+  // stay in the cache meanwhile.
   const std::int64_t tiles = (x.rows + kTileRows - 1) / kTileRows;
   const std::int64_t pieces = tiles * panels->panels();
   const std::int64_t grain = pieces_a_task(pieces, std::min(x.rows, kTileRows) * x.cols * kPanelOutputs);

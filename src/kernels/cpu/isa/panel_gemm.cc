@@ -36,12 +36,10 @@ constexpr int64_t kBlockSteps = 1024;
 
 constexpr int kLineBytes = 64;
 
-// What is fetched ahead, all of it measured. A call of one pass over the panel needs no help: the hardware follows it. Of
-// several passes only the first waits for memory, unless all of them fetch their share of the next panel (no more than
-// kFetchingPasses: fewer, and their shares exceed what memory gives in their time).
+// What is fetched ahead, all of it measured. A call that passes over the panel once needs no help: the hardware follows
+// it. Where it returns for more rows or outputs, only its first pass would wait for memory, so each fetches a share of
+// the next panel (no more than the last kFetchingPasses of them: they suffice).
 constexpr int64_t kFetchingPasses = 4;
-// The first lines of the next panel, so that a short panel does not end in a wait.
-constexpr int kFirstLines = 32;
 // A tile narrower than the panel leaves gaps that the hardware does not look beyond.
 constexpr int kNarrowStepsAhead = 32;
 
@@ -199,8 +197,8 @@ void run_edge_tile(int rows, int vectors, int outputs, Tile<typename Step::X> ti
   }
 }
 
-/// The tiles of `rows` rows (<= kMaxRows) side by side, over the outputs of the panel. The block's wanted_stride is meant
-/// for all of them together.
+/// The tiles of `rows` rows (<= kMaxRows) side by side, over the outputs of the panel. The block's wanted_stride is
+/// meant for all of them together.
 template <class Step>
 void run_row_block(int rows, int outputs, const Tile<typename Step::X>& block) {
   const int width = vectors_for(rows) * kLanes;
@@ -227,10 +225,10 @@ void multiply_panel(const PanelProduct& product) {
   using X = typename Step::X;
   const auto* const panel = static_cast<const char*>(product.panel);
   const auto* const next = static_cast<const char*>(product.next);
-  if (next != nullptr) prefetch(next, kFirstLines);
   const int64_t blocks = product.steps > kBlockSteps ? (product.steps + kBlockSteps - 1) / kBlockSteps : 1;
   const int64_t passes = (product.rows + kMaxRows - 1) / kMaxRows;
   const int64_t fetching = passes < kFetchingPasses ? passes : kFetchingPasses;
+  const bool returns = passes > 1 || product.outputs > vectors_for(static_cast<int>(product.rows)) * kLanes;
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t begin = product.steps * b / blocks;
     const int64_t end = product.steps * (b + 1) / blocks;
@@ -244,7 +242,7 @@ void multiply_panel(const PanelProduct& product) {
       tile.x_stride = product.x_stride;
       tile.panel = panel + begin * kPanelStepBytes;
       tile.steps = end - begin;
-      if (passes > 1 && wanted != nullptr && pass >= passes - fetching) {
+      if (returns && wanted != nullptr && pass >= passes - fetching) {
         tile.wanted_stride = kPanelStepBytes / fetching;
         tile.wanted = wanted + (pass - (passes - fetching)) * tile.wanted_stride * tile.steps;
       }
@@ -258,8 +256,8 @@ void multiply_panel(const PanelProduct& product) {
   }
 }
 
-/// Rounds to bfloat16, to nearest and ties to even; a NaN stays one. The result is the upper half of each lane, the lower
-/// is zero.
+/// Rounds to bfloat16, to nearest and ties to even; a NaN stays one. The result is the upper half of each lane, the
+/// lower is zero.
 inline VecI round_lanes(VecF x) {
   const VecI bits = reinterpret_cast<VecI>(x);
   const VecI upper = ~0xffff - VecI{};
@@ -293,7 +291,11 @@ void round_row(const float* x, int64_t n, int64_t padded, void* rounded) {
   for (i = n; i < padded; ++i) out[i] = 0;
 }
 
-void multiply_panel_f32(const PanelProduct& product) { multiply_panel<StepF32>(product); }
-void multiply_panel_bf16(const PanelProduct& product) { multiply_panel<StepBf16>(product); }
+void multiply_panel_f32(const PanelProduct& product) {
+  multiply_panel<StepF32>(product);
+}
+void multiply_panel_bf16(const PanelProduct& product) {
+  multiply_panel<StepBf16>(product);
+}
 
 }  // namespace molt::MOLT_ISA
