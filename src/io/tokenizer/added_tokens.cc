@@ -95,6 +95,7 @@ void AddedTokens::split(std::string_view text, std::vector<Piece>& out) const {
     std::size_t begin = match.begin;
     if (token.lstrip) begin = std::max(done, skip_space_left(text, begin, std::min(done, begin)));
     const std::size_t end = token.rstrip ? skip_space_right(text, match.end) : match.end;
+    if (begin >= end) continue;  // white space that an earlier token has taken along
     if (done < begin) out.push_back({text.substr(done, begin - done), -1});
     out.push_back({{}, token.id});
     done = end;

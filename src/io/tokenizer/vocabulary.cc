@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "io/tokenizer/byte_alphabet.h"
+#include "io/tokenizer/nfc.h"
 
 namespace molt {
 
@@ -24,7 +25,7 @@ Vocabulary::Vocabulary(const TokenizerSpec& spec, std::string_view where) : wher
     }
     byte_ids_[byte] = id.value_or(-1);
   }
-  for (const AddedToken& token : spec.added) add_added_token(token);
+  for (const AddedToken& token : spec.added) add_added_token(token, spec.nfc && token.normalized);
   std::ranges::sort(special_ids_);
 }
 
@@ -33,12 +34,19 @@ void Vocabulary::add(const std::string& spelling, TokenId id, bool in_model) {
   if (token.kind != Kind::kNone) {
     fail("{}: the tokens \"{}\" and \"{}\" have the same id {}", where_, token.spelling, spelling, id);
   }
-  auto bytes = unspell(spelling);
-  token = {spelling, bytes ? std::move(*bytes) : spelling, bytes ? Kind::kBytes : Kind::kText, in_model, false};
+  token.spelling = spelling;
+  token.in_model = in_model;
+  set_bytes(token, spelling);
   ids_.emplace(token.spelling, id);
 }
 
-void Vocabulary::add_added_token(const AddedToken& token) {
+void Vocabulary::set_bytes(Token& token, std::string_view spelling) {
+  auto bytes = unspell(spelling);
+  token.kind = bytes ? Kind::kBytes : Kind::kText;
+  token.bytes = bytes ? std::move(*bytes) : std::string(spelling);
+}
+
+void Vocabulary::add_added_token(const AddedToken& token, bool normalize) {
   if (const auto known = id_of(token.content); !known) {
     add(token.content, token.id, false);
   } else if (*known != token.id) {
@@ -48,6 +56,8 @@ void Vocabulary::add_added_token(const AddedToken& token) {
   Token& entry = tokens_[static_cast<std::size_t>(token.id)];
   if (entry.added) fail("{}.added_tokens: \"{}\" (id {}) is there twice", where_, token.content, token.id);
   entry.added = true;
+  std::string buffer;
+  if (normalize) set_bytes(entry, nfc(token.content, buffer));  // what it is found as is what it decodes to
   if (token.special) special_ids_.push_back(token.id);
 }
 

@@ -57,7 +57,8 @@ class Vocabulary {
   };
 
   void add(const std::string& spelling, TokenId id, bool in_model);
-  void add_added_token(const AddedToken& token);
+  void add_added_token(const AddedToken& token, bool normalize);
+  static void set_bytes(Token& token, std::string_view spelling);
   std::optional<TokenId> find_in_model(std::string_view spelling) const;
 
   std::string where_;
