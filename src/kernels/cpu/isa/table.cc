@@ -22,7 +22,7 @@ const Kernels kernels = {
     .causal_conv = causal_conv,
     .selective_scan = selective_scan,
     .ssd_prepare = ssd_prepare,
-    .ssd_chunks = ssd_chunks,
+    .ssd_chunk = ssd_chunk,
     .ssd_steps = ssd_steps,
 };
 
