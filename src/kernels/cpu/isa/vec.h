@@ -52,13 +52,31 @@ static inline void store(float* at, VecF v) {
 static inline VecF broadcast(float x) {
   return x - VecF{};
 }
-/// The lesser or greater of each pair of lanes; where a lane of `a` is not a number, so is the result's.
+/// The lesser or greater of each pair of lanes; where a lane of `a` is not a number, so is the result's. The
+/// processor's own instructions give their second operand then; compilers do not find them in a comparison and a
+/// choice.
+#if defined(__AVX512F__)
+static inline VecF min(VecF a, VecF b) {
+  return reinterpret_cast<VecF>(_mm512_maskz_min_ps(0xffff, b, a));
+}
+static inline VecF max(VecF a, VecF b) {
+  return reinterpret_cast<VecF>(_mm512_maskz_max_ps(0xffff, b, a));
+}
+#elif defined(__AVX__)
+static inline VecF min(VecF a, VecF b) {
+  return reinterpret_cast<VecF>(_mm256_min_ps(b, a));
+}
+static inline VecF max(VecF a, VecF b) {
+  return reinterpret_cast<VecF>(_mm256_max_ps(b, a));
+}
+#else
 static inline VecF min(VecF a, VecF b) {
   return b < a ? b : a;
 }
 static inline VecF max(VecF a, VecF b) {
   return b > a ? b : a;
 }
+#endif
 
 static inline VecI bits_of(VecF v) {
   return reinterpret_cast<VecI>(v);
