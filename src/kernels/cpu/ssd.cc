@@ -16,6 +16,10 @@ namespace {
 /// Up to so many rows the recurrence itself is faster than chunks.
 constexpr std::int64_t kMaxStepRows = 6;
 
+/// Heads that a thread takes at a time: neighbours in the rows of x and y, which share B and C; their states must fit
+/// the second-level cache together.
+constexpr std::int64_t kHeadBlock = 8;
+
 /// Rows of a batch whose shared parts are held at a time (whole sequences, at least one).
 constexpr std::int64_t kMaxPreparedRows = 8192;
 
@@ -55,10 +59,15 @@ class Ssd {
     const auto sequences = static_cast<std::int64_t>(end - begin);
     const std::int64_t mean_rows = (offsets[end] - offsets[begin]) / std::max<std::int64_t>(1, sequences);
     const std::int64_t cost = 4 * shape.states * shape.channels * mean_rows;
-    parallel_for(sequences * shape.heads, grain_for(cost), [&](std::int64_t from, std::int64_t to) {
-      for (std::int64_t i = from; i < to; ++i) {
-        const std::int64_t s = i / shape.heads;
-        run_head(begin + static_cast<std::size_t>(s), i % shape.heads, prepared_part(prepared, first[s], 0));
+    // A head is computed alone, so how many a thread takes changes no bit: as many as leave every thread two turns.
+    const std::int64_t turn = std::min(kHeadBlock, sequences * shape.heads / (2 * num_threads()));
+    parallel_for(sequences * shape.heads, std::max(turn, grain_for(cost)), [&](std::int64_t from, std::int64_t to) {
+      while (from < to) {
+        const std::int64_t s = from / shape.heads;
+        const std::int64_t h = from - s * shape.heads;
+        const std::int64_t heads = std::min(to - from, shape.heads - h);
+        run_heads(begin + static_cast<std::size_t>(s), h, h + heads, prepared_part(prepared, first[s], 0));
+        from += heads;
       }
     });
   }
@@ -94,36 +103,50 @@ class Ssd {
     });
   }
 
-  void run_head(std::size_t s, std::int64_t h, const float* prepared) const {
-    const std::int64_t first = offsets[s];
-    const std::int64_t group = h / shape.heads_per_group();
+  /// Heads [begin, end) of sequence s; `prepared` is of its first chunk.
+  void run_heads(std::size_t s, std::int64_t begin, std::int64_t end, const float* prepared) const {
+    if (!in_chunks(s)) {
+      for (std::int64_t h = begin; h < end; ++h) kernels.ssd_steps(head_rows(s, h, offsets[s], offsets[s + 1]));
+      return;
+    }
+    thread_local Scratch scratch;
+    // Chunks outermost: what a chunk's heads share stays in the cache, and so do the states of some heads.
+    for (std::int64_t row = offsets[s]; row < offsets[s + 1]; row += kSsdChunk) {
+      for (std::int64_t h = begin; h < end; ++h) {
+        SsdHead head = head_rows(s, h, row, std::min(row + kSsdChunk, offsets[s + 1]));
+        head.prepared = prepared + h / shape.heads_per_group() * ssd_prepared_size(shape.states);
+        head.scratch = scratch.get(ssd_scratch_size(shape.states, shape.channels));
+        kernels.ssd_chunk(head);
+      }
+      prepared += shape.groups * ssd_prepared_size(shape.states);
+    }
+  }
+
+  /// Rows [begin, end) of head h of sequence s.
+  SsdHead head_rows(std::size_t s, std::int64_t h, std::int64_t begin, std::int64_t end) const {
     const std::int64_t column = h * shape.channels;
-    SsdHead head{
-        .x = x.row(first) + column,
+    const std::int64_t group_column = h / shape.heads_per_group() * shape.states;
+    return {
+        .x = x.row(begin) + column,
         .x_stride = x.stride,
-        .dt = dt.row(first) + h,
+        .dt = dt.row(begin) + h,
         .dt_stride = dt.stride,
         .A = A[static_cast<std::size_t>(h)],
-        .B = B.row(first) + group * shape.states,
+        .B = B.row(begin) + group_column,
         .B_stride = B.stride,
-        .C = C.row(first) + group * shape.states,
+        .C = C.row(begin) + group_column,
         .C_stride = C.stride,
         .D = D.empty() ? nullptr : D.data() + column,
-        .m = m == nullptr ? nullptr : m + first,
-        .state = states[s] + h * shape.states * shape.channels,
-        .y = y.row(first) + column,
+        .m = m == nullptr ? nullptr : m + begin,
+        .state = states[s] + column * shape.states,
+        .y = y.row(begin) + column,
         .y_stride = y.stride,
-        .rows = offsets[s + 1] - first,
+        .rows = end - begin,
         .channels = shape.channels,
         .states = shape.states,
-        .prepared = prepared + group * ssd_prepared_size(shape.states),
-        .prepared_stride = shape.groups * ssd_prepared_size(shape.states),
+        .prepared = nullptr,
         .scratch = nullptr,
     };
-    if (!in_chunks(s)) return kernels.ssd_steps(head);
-    thread_local Scratch scratch;
-    head.scratch = scratch.get(ssd_scratch_size(shape.states, shape.channels));
-    kernels.ssd_chunks(head);
   }
 };
 

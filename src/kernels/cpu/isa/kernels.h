@@ -56,13 +56,13 @@ inline constexpr int64_t ssd_padded(int64_t channels) {
   return (channels + 15) / 16 * 16;
 }
 
-/// Floats that one chunk of one group needs between ssd_prepare and ssd_chunks: B transposed [N, kSsdChunk], then
+/// Floats that one chunk of one group needs between ssd_prepare and ssd_chunk: B transposed [N, kSsdChunk], then
 /// C B^T [kSsdChunk, kSsdChunk].
 inline constexpr int64_t ssd_prepared_size(int64_t states) {
   return (states + kSsdChunk) * kSsdChunk;
 }
 
-/// Floats of scratch that ssd_chunks needs.
+/// Floats of scratch that ssd_chunk needs.
 inline constexpr int64_t ssd_scratch_size(int64_t states, int64_t channels) {
   return (2 * kSsdChunk + states + 1) * ssd_padded(channels) + kSsdChunk * kSsdChunk;
 }
@@ -78,7 +78,7 @@ struct SsdGroupChunk {
   float* prepared;  // [ssd_prepared_size(states)], left filled
 };
 
-/// One head of one sequence for ssd: as Backend::ssd, pointers at the head's first column.
+/// Rows of one head of one sequence for ssd: as Backend::ssd, pointers at the head's first column.
 struct SsdHead {
   const float* x;  // [rows, channels]
   int64_t x_stride;
@@ -97,10 +97,9 @@ struct SsdHead {
   int64_t rows;
   int64_t channels;
   int64_t states;
-  // Only ssd_chunks reads these.
-  const float* prepared;    // of the sequence's first chunk
-  int64_t prepared_stride;  // from one chunk's to the next
-  float* scratch;           // [ssd_scratch_size(states, channels)]
+  // Only ssd_chunk reads these.
+  const float* prepared;  // what ssd_prepare left for this chunk and the head's group
+  float* scratch;         // [ssd_scratch_size(states, channels)]
 };
 
 /// A panel holds the weights of kPanelOutputs outputs, step after step of kPanelStepBytes: a step is one k of all its
@@ -142,9 +141,9 @@ struct Kernels {
   void (*causal_conv)(const ConvSequence& sequence);
   void (*selective_scan)(const ScanSequence& sequence);
   void (*ssd_prepare)(const SsdGroupChunk& chunk);
-  /// Every row of the head, chunk after chunk.
-  void (*ssd_chunks)(const SsdHead& head);
-  /// The same, row after row, as the recurrence: the faster way for a few rows.
+  /// At most kSsdChunk rows of a head, as matrix products.
+  void (*ssd_chunk)(const SsdHead& head);
+  /// Any number of rows of a head, one after another as the recurrence: the faster way for a few.
   void (*ssd_steps)(const SsdHead& head);
 
   // Matrix products (panel_gemm.cc).

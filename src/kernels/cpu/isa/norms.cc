@@ -6,7 +6,7 @@ namespace {
 
 /// Sum over [0, n) of value(i, count, lanes)^2, `value` giving blocks as for_blocks() asks for them.
 template <class Value>
-__attribute__((always_inline)) inline float sum_of_squares(int64_t n, Value value) {
+[[gnu::always_inline]] inline float sum_of_squares(int64_t n, Value value) {
   auto sums = Block<kBlock>::fill(0);
   for_blocks(n, [&](int64_t i, auto count, auto lanes) {
     const auto block = value(i, count, lanes);

@@ -18,7 +18,7 @@ void bf16_to_f32(const void* x, float* y, int64_t n);
 void causal_conv(const ConvSequence& sequence);
 void selective_scan(const ScanSequence& sequence);
 void ssd_prepare(const SsdGroupChunk& chunk);
-void ssd_chunks(const SsdHead& head);
+void ssd_chunk(const SsdHead& head);
 void ssd_steps(const SsdHead& head);
 
 }  // namespace molt::MOLT_ISA

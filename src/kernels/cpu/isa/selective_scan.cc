@@ -75,7 +75,8 @@ struct RowBlock {
 
 /// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state.
 template <int kCount, class Lanes>
-inline void update_state(RowBlock& row, int64_t i, const float* A, float b, float c, float* state, Lanes lanes) {
+[[gnu::always_inline]] inline void update_state(RowBlock& row, int64_t i, const float* A, float b, float c,
+                                                float* state, Lanes lanes) {
   const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
   const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
   const auto H = decay * block_at<kCount>(state + i, lanes) + input;

@@ -28,12 +28,13 @@ struct Decays {
   float whole;          // 2^(s_last)
 };
 
-void compute_decays(const SsdHead& head, int64_t first, int64_t rows, Decays& d) {
+void compute_decays(const SsdHead& head, Decays& d) {
+  const int64_t rows = head.rows;
   double sums[Q];
   double sum = 0;
   for (int64_t i = 0; i < rows; ++i) {
-    const float dt = head.dt[(first + i) * head.dt_stride];
-    const double m = head.m == nullptr ? 1.0 : static_cast<double>(head.m[first + i]);
+    const float dt = head.dt[i * head.dt_stride];
+    const double m = head.m == nullptr ? 1.0 : static_cast<double>(head.m[i]);
     const double a = static_cast<double>(dt) * m * static_cast<double>(head.A) * 1.4426950408889634;
     sum += a < -kNoTrace ? -kNoTrace : a;
     sums[i] = sum;
@@ -68,11 +69,12 @@ void decay_gram(const Decays& d, const float* gram, int64_t rows, float* M) {
   }
 }
 
-/// Copies x's rows into whole vectors: plain [rows, padded], and scaled by to_end.
-void pack_inputs(const SsdHead& head, int64_t first, int64_t rows, const Decays& d, float* x, float* x_to_end) {
+/// Copies x's rows into whole vectors: plain [rows, padded], and scaled by to_end. Fetches the next chunk's rows
+/// meanwhile: they are short and far apart, which the processor does not foresee.
+void pack_inputs(const SsdHead& head, const Decays& d, float* x, float* x_to_end) {
   const int64_t padded = ssd_padded(head.channels);
-  for (int64_t i = 0; i < rows; ++i) {
-    const float* from = head.x + (first + i) * head.x_stride;
+  for (int64_t i = 0; i < head.rows; ++i) {
+    const float* from = head.x + i * head.x_stride;
     const float scale = d.to_end[i];
     for (int64_t c = 0; c < padded; c += kLanes) {
       const int64_t left = head.channels - c;
@@ -83,7 +85,7 @@ void pack_inputs(const SsdHead& head, int64_t first, int64_t rows, const Decays&
   }
 }
 
-/// What a head keeps while it runs through its chunks; rows of ssd_padded(P) floats, zero beyond P.
+/// What a chunk of a head works on; rows of ssd_padded(P) floats, zero beyond P.
 struct Workspace {
   float* state;  // [N, padded]: the caller's own memory if P needs no padding
   float* D;      // [1, padded]
@@ -93,16 +95,15 @@ struct Workspace {
 };
 
 /// The rows of y of one chunk.
-void chunk_outputs(const SsdHead& head, int64_t first, int64_t rows, const Decays& d, const Workspace& w) {
+void chunk_outputs(const SsdHead& head, const Decays& d, const Workspace& w) {
   const int64_t padded = ssd_padded(head.channels);
-  const float* C = head.C + first * head.C_stride;
   for_tile_columns(padded, [&](int64_t c, auto vectors) {
     constexpr int kVectors = decltype(vectors)::value;
-    for_bands(rows, [&](int64_t i, auto band) {
+    for_bands(head.rows, [&](int64_t i, auto band) {
       constexpr int kRows = decltype(band)::value;
       Tile<kRows, kVectors> tile;
       tile.clear();
-      tile.multiply_add(C + i * head.C_stride, head.C_stride, w.state + c, padded, head.states);
+      tile.multiply_add(head.C + i * head.C_stride, head.C_stride, w.state + c, padded, head.states);
       MOLT_UNROLL
       for (int r = 0; r < kRows; ++r) {
         const VecF decay = broadcast(d.from_start[i + r]);
@@ -112,7 +113,7 @@ void chunk_outputs(const SsdHead& head, int64_t first, int64_t rows, const Decay
       tile.multiply_add(w.M + i * Q, Q, w.x + c, padded, i + kRows);
       MOLT_UNROLL
       for (int r = 0; r < kRows; ++r) {
-        float* y = head.y + (first + i + r) * head.y_stride + c;
+        float* y = head.y + (i + r) * head.y_stride + c;
         MOLT_UNROLL
         for (int v = 0; v < kVectors; ++v) {
           const VecF x = load(w.x + (i + r) * padded + c + v * kLanes);
@@ -130,7 +131,8 @@ void chunk_outputs(const SsdHead& head, int64_t first, int64_t rows, const Decay
 }
 
 /// The state after one chunk.
-void chunk_state(const SsdHead& head, int64_t rows, const float* B_transposed, const Decays& d, const Workspace& w) {
+void chunk_state(const SsdHead& head, const Decays& d, const Workspace& w) {
+  const float* B_transposed = head.prepared;
   const int64_t padded = ssd_padded(head.channels);
   for_tile_columns(padded, [&](int64_t c, auto vectors) {
     constexpr int kVectors = decltype(vectors)::value;
@@ -143,7 +145,7 @@ void chunk_state(const SsdHead& head, int64_t rows, const float* B_transposed, c
         MOLT_UNROLL
         for (int v = 0; v < kVectors; ++v) tile.sum[r][v] = load(state + r * padded + v * kLanes) * d.whole;
       }
-      tile.multiply_add(B_transposed + n * Q, Q, w.x_to_end + c, padded, rows);
+      tile.multiply_add(B_transposed + n * Q, Q, w.x_to_end + c, padded, head.rows);
       MOLT_UNROLL
       for (int r = 0; r < kRows; ++r) {
         MOLT_UNROLL
@@ -193,14 +195,24 @@ inline float decay_of(float exponent) {
   return exp2_decay(broadcast(exponent))[0];
 }
 
+/// B [rows, states] to [states, Q], zero beyond `rows`. A few rows at a time: a wide matrix's rows may all fall into
+/// the same sets of the cache.
+void transpose(const SsdGroupChunk& chunk, float* to) {
+  constexpr int64_t kRows = 16;
+  for (int64_t j = 0; j < Q; j += kRows) {
+    const int64_t rows = chunk.rows - j < kRows ? chunk.rows - j : kRows;
+    for (int64_t n = 0; n < chunk.states; ++n) {
+      for (int64_t r = 0; r < kRows; ++r) to[n * Q + j + r] = r < rows ? chunk.B[(j + r) * chunk.B_stride + n] : 0;
+    }
+  }
+}
+
 }  // namespace
 
 void ssd_prepare(const SsdGroupChunk& chunk) {
   float* B_transposed = chunk.prepared;
   float* gram = chunk.prepared + chunk.states * Q;
-  for (int64_t n = 0; n < chunk.states; ++n) {
-    for (int64_t j = 0; j < Q; ++j) B_transposed[n * Q + j] = j < chunk.rows ? chunk.B[j * chunk.B_stride + n] : 0;
-  }
+  transpose(chunk, B_transposed);
   // Only columns up to the diagonal are ever read; the rest of their vectors comes along.
   for_bands(chunk.rows, [&](int64_t i, auto band) {
     constexpr int kRows = decltype(band)::value;
@@ -219,7 +231,7 @@ void ssd_prepare(const SsdGroupChunk& chunk) {
   });
 }
 
-void ssd_chunks(const SsdHead& head) {
+void ssd_chunk(const SsdHead& head) {
   const int64_t padded = ssd_padded(head.channels);
   const bool in_place = padded == head.channels;
   Workspace w;
@@ -230,16 +242,12 @@ void ssd_chunks(const SsdHead& head) {
   w.state = in_place ? head.state : w.M + Q * Q;
   if (!in_place) copy_rows(head.state, head.channels, w.state, padded, head.states, head.channels);
   copy_rows(head.D, 0, w.D, padded, 1, head.D == nullptr ? 0 : head.channels);
-  const float* prepared = head.prepared;
-  for (int64_t first = 0; first < head.rows; first += Q, prepared += head.prepared_stride) {
-    const int64_t rows = head.rows - first < Q ? head.rows - first : Q;
-    Decays d;
-    compute_decays(head, first, rows, d);
-    pack_inputs(head, first, rows, d, w.x, w.x_to_end);
-    decay_gram(d, prepared + head.states * Q, rows, w.M);
-    chunk_outputs(head, first, rows, d, w);
-    chunk_state(head, rows, prepared, d, w);
-  }
+  Decays d;
+  compute_decays(head, d);
+  pack_inputs(head, d, w.x, w.x_to_end);
+  decay_gram(d, head.prepared + head.states * Q, head.rows, w.M);
+  chunk_outputs(head, d, w);
+  chunk_state(head, d, w);
   if (!in_place) copy_rows(w.state, padded, head.state, head.channels, head.states, head.channels);
 }
 

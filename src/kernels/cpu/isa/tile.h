@@ -15,7 +15,7 @@ template <int kRows, int kVectors>
 struct Tile {
   VecF sum[kRows][kVectors];
 
-  __attribute__((always_inline)) void clear() {
+  [[gnu::always_inline]] void clear() {
     MOLT_UNROLL
     for (int r = 0; r < kRows; ++r) {
       MOLT_UNROLL
@@ -24,8 +24,8 @@ struct Tile {
   }
 
   /// += left [kRows, k] * right [k, kVectors * kLanes].
-  __attribute__((always_inline)) void multiply_add(const float* left, int64_t left_stride, const float* right,
-                                                   int64_t right_stride, int64_t k) {
+  [[gnu::always_inline]] void multiply_add(const float* left, int64_t left_stride, const float* right,
+                                           int64_t right_stride, int64_t k) {
     for (int64_t i = 0; i < k; ++i) {
       VecF row[kVectors];
       MOLT_UNROLL
@@ -42,7 +42,7 @@ struct Tile {
 
 /// Calls body(row, Constant<rows>) for bands of at most kTileRows rows that cover [0, rows).
 template <class Body>
-__attribute__((always_inline)) static inline void for_bands(int64_t rows, Body body) {
+[[gnu::always_inline]] static inline void for_bands(int64_t rows, Body body) {
   int64_t r = 0;
   for (; r + kTileRows <= rows; r += kTileRows) body(r, Constant<kTileRows>{});
   switch (rows - r) {
@@ -58,7 +58,7 @@ __attribute__((always_inline)) static inline void for_bands(int64_t rows, Body b
 /// Calls body(column, Constant<vectors>) for tiles of kTileVectors vectors or one, that cover columns [0, cols), a
 /// multiple of kLanes.
 template <class Body>
-__attribute__((always_inline)) static inline void for_tile_columns(int64_t cols, Body body) {
+[[gnu::always_inline]] static inline void for_tile_columns(int64_t cols, Body body) {
   int64_t c = 0;
   for (; c + kTileVectors * kLanes <= cols; c += kTileVectors * kLanes) body(c, Constant<kTileVectors>{});
   for (; c < cols; c += kLanes) body(c, Constant<1>{});

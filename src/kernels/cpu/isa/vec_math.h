@@ -14,7 +14,7 @@ inline constexpr float kRoundingShift = 12582912.0F;  // 1.5 * 2^23
 /// 2^x for decays, x <= 0 (and up to 127): within 2 ulp down to 2^-126, below that a value under 2^-126, zero from
 /// x = -127 on.
 template <int kCount>
-static inline Block<kCount> exp2_decay(const Block<kCount>& x) {
+[[gnu::always_inline]] static inline Block<kCount> exp2_decay(const Block<kCount>& x) {
   const Block<kCount> bounded = max(x, -127.0F);
   const Block<kCount> shifted = bounded + kRoundingShift;
   const Block<kCount> r = bounded - (shifted - kRoundingShift);
@@ -28,12 +28,13 @@ static inline Block<kCount> exp2_decay(const Block<kCount>& x) {
   return Block<kCount>::map([&](int i) { return float_of(bits_of(p.v[i]) + (bits_of(shifted.v[i]) << 23)); });
 }
 
-static inline VecF exp2_decay(VecF x) {
+[[gnu::always_inline]] static inline VecF exp2_decay(VecF x) {
   return exp2_decay(Block<1>{{x}}).v[0];
 }
 
 /// p * 2^n for an integer n (as float and as n + kRoundingShift), rounded once; p in [1/2, 2], |n| <= 160.
-static inline VecF times_power_of_two(VecF p, [[maybe_unused]] VecF n, [[maybe_unused]] VecF shifted) {
+[[gnu::always_inline]] static inline VecF times_power_of_two(VecF p, [[maybe_unused]] VecF n,
+                                                             [[maybe_unused]] VecF shifted) {
 #if defined(__AVX512F__)
   // With an explicit full mask: gcc 12 warns of its own header's undefined vector in the form without one.
   return reinterpret_cast<VecF>(
@@ -48,7 +49,7 @@ static inline VecF times_power_of_two(VecF p, [[maybe_unused]] VecF n, [[maybe_u
 
 /// e^x, within 2 ulp, over the whole range with its subnormals, zero and infinity; NaN stays NaN.
 template <int kCount>
-static inline Block<kCount> exp(const Block<kCount>& x) {
+[[gnu::always_inline]] static inline Block<kCount> exp(const Block<kCount>& x) {
   const Block<kCount> bounded = min(max(x, -105.0F), 89.0F);  // e^-105 rounds to zero, e^89 to infinity
   const Block<kCount> shifted = bounded * kLog2E + kRoundingShift;
   const Block<kCount> n = shifted - kRoundingShift;
@@ -64,14 +65,14 @@ static inline Block<kCount> exp(const Block<kCount>& x) {
 
 /// x / (1 + e^-x).
 template <int kCount>
-static inline Block<kCount> silu(const Block<kCount>& x) {
+[[gnu::always_inline]] static inline Block<kCount> silu(const Block<kCount>& x) {
   return x / (exp(-x) + 1.0F);
 }
 
 /// log(1 + e^x), relative error below 1e-6 on both sides. As max(x, 0) + log1p(e^-|x|), and log1p(u) = 2 atanh(u / (u +
 /// 2)).
 template <int kCount>
-static inline Block<kCount> softplus(const Block<kCount>& x) {
+[[gnu::always_inline]] static inline Block<kCount> softplus(const Block<kCount>& x) {
   const Block<kCount> u = exp(Block<kCount>::map([&](int i) { return min(x.v[i], -x.v[i]); }));
   const Block<kCount> s = u / (u + 2.0F);
   const Block<kCount> z = s * s;
