@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -80,12 +79,17 @@ void read_memory(benchmark::State& state, int threads) {
     for (const auto& matrix : weights) {
       const std::byte* data = static_cast<const PackedPanels&>(*matrix).panel(0);
       parallel_for(matrix->bytes() / kChunk, 1, [&](std::int64_t begin, std::int64_t end) {
-        std::uint64_t sums[8] = {};
-        for (const std::byte* at = data + begin * kChunk; at < data + end * kChunk; at += sizeof(sums)) {
-          std::uint64_t line[8];
-          std::memcpy(line, at, sizeof(line));
-          for (int i = 0; i < 8; ++i) sums[i] |= line[i];
+        typedef std::uint64_t Vector __attribute__((vector_size(16), may_alias));
+        Vector a{}, b{}, c{}, d{};
+        const auto* at = reinterpret_cast<const Vector*>(data + begin * kChunk);
+        const auto* last = reinterpret_cast<const Vector*>(data + end * kChunk);
+        for (; at != last; at += 4) {
+          a |= at[0];
+          b |= at[1];
+          c |= at[2];
+          d |= at[3];
         }
+        Vector sums = a | b | c | d;
         benchmark::DoNotOptimize(sums);
       });
       bytes += matrix->bytes();

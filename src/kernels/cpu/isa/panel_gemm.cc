@@ -18,9 +18,7 @@ namespace {
 constexpr int kPanelVectors = kPanelOutputs / kLanes;
 
 // Rows by vectors of a full tile. Of the registers one is left for x and as many as there are vectors for the weights.
-#if defined(__AVX512F__)
-constexpr int kMaxRows = 6;
-#elif defined(__AVX2__)
+#if defined(__AVX512F__) || defined(__AVX2__)
 constexpr int kMaxRows = 6;
 #else
 constexpr int kMaxRows = 2;
@@ -267,18 +265,19 @@ inline VecI round_lanes(VecF x) {
 }
 
 /// Stores the first n lanes of `rounded` as elements of Rounded.
-inline void store_rounded(uint16_t* at, VecI rounded, int n) {
-  typedef uint16_t Narrow __attribute__((vector_size(kLanes * 2)));
+inline void store_rounded(Rounded* at, VecI rounded, int n) {
+#if defined(__AVX512BF16__)
   typedef uint32_t Wide __attribute__((vector_size(kLanes * 4)));
+  typedef uint16_t Narrow __attribute__((vector_size(kLanes * 2)));
   const Narrow narrow = __builtin_convertvector(reinterpret_cast<Wide>(rounded) >> 16, Narrow);
   __builtin_memcpy(at, &narrow, n == kLanes ? sizeof(narrow) : static_cast<unsigned>(n) * sizeof(uint16_t));
-}
-inline void store_rounded(float* at, VecI rounded, int n) {
+#else
   if (n == kLanes) {
     store(at, reinterpret_cast<VecF>(rounded));
   } else {
     store_first(at, reinterpret_cast<VecF>(rounded), n);
   }
+#endif
 }
 
 }  // namespace
