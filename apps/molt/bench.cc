@@ -234,7 +234,7 @@ void run(const Options& options) {
                                             : Model::random(options.shape, options.seed, load);
   const Report report = measure(options, model);
   if (options.json) {
-    std::cout << to_json(report, model).dump(2) << "\n";
+    std::cout << json_text(to_json(report, model), 2) << "\n";
   } else {
     print_table(report, model);
   }
@@ -247,16 +247,17 @@ void setup(CLI::App& app) {
   app.remove_option(app.get_option("--threads"));
   app.add_option("--threads", options->threads, "Numbers of threads to measure with: 1,2")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(CLI::Range(1, 1024));
   app.add_option("--shape", options->shape,
                  "Random weights at a published shape instead of a model: mamba-130m, mamba2-2.7b, ...");
   const auto lengths = CLI::Range(std::int64_t{0}, std::int64_t{1} << 30);
   app.add_option("--prefill", options->prefill, "Prompt lengths: 512,2048 (0: none)")
-      ->delimiter(',')->check(lengths)->capture_default_str();
+      ->delimiter(',')->allow_extra_args(false)->check(lengths)->capture_default_str();
   app.add_option("--decode", options->decode, "Numbers of tokens to decode: 128 (0: none)")
-      ->delimiter(',')->check(lengths)->capture_default_str();
+      ->delimiter(',')->allow_extra_args(false)->check(lengths)->capture_default_str();
   app.add_option("--batch", options->batches, "Numbers of sequences at once: 1,16")
-      ->delimiter(',')->check(CLI::Range(1, 1 << 20))->capture_default_str();
+      ->delimiter(',')->allow_extra_args(false)->check(CLI::Range(1, 1 << 20))->capture_default_str();
   app.add_option("--window", options->window, "Tokens of a prompt that are read together")->capture_default_str();
   app.add_option("--repeat", options->repeat, "Repetitions; the median counts")
       ->check(CLI::Range(1, 100000))->capture_default_str();

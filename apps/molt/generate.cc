@@ -11,6 +11,7 @@
 #include "command.h"
 #include "model_options.h"
 #include "molt/generate.h"
+#include "output.h"
 #include "progress.h"
 
 namespace molt::cli {
@@ -21,14 +22,14 @@ volatile std::sig_atomic_t interrupted = 0;
 struct Options {
   ModelOptions model;
   std::optional<std::string> prompt;
-  std::string prompt_file;
+  std::optional<std::string> prompt_file;
   std::string standard_input;
   bool bos = false;
   GenerateOptions generate;
   bool ignore_eos = false;
   std::int64_t window = 2048;
-  std::string save_state;
-  std::string load_state;
+  std::optional<std::string> save_state;
+  std::optional<std::string> load_state;
   bool json = false;
   CLI::Option* temperature = nullptr;
   CLI::Option* seed = nullptr;
@@ -38,8 +39,8 @@ struct Options {
 std::optional<std::string> read_prompt(const Options& options) {
   if (!options.standard_input.empty()) return read_text("-");
   if (options.prompt) return options.prompt;
-  if (!options.prompt_file.empty()) return read_text(options.prompt_file);
-  if (!options.load_state.empty()) return std::nullopt;
+  if (options.prompt_file) return read_text(*options.prompt_file);
+  if (options.load_state) return std::nullopt;
   if (isatty(STDIN_FILENO) != 0) fail("no prompt: give --prompt TEXT, --prompt-file FILE, or text on standard input");
   return read_text("-");
 }
@@ -55,8 +56,8 @@ struct Text {
 
 Text begin_text(const Options& options, const Model& model) {
   Text text{State(model), {}};
-  if (!options.load_state.empty()) {
-    State::Saved saved = State::load(options.load_state, model);
+  if (options.load_state) {
+    State::Saved saved = State::load(*options.load_state, model);
     text = {std::move(saved.state), std::move(saved.ids)};
   }
   const std::optional<std::string> prompt = read_prompt(options);
@@ -66,7 +67,9 @@ Text begin_text(const Options& options, const Model& model) {
     text.ids.insert(text.ids.end(), ids.begin(), ids.end());
   }
   if (text.ids.empty()) text.ids.push_back(model.bos());  // an empty text begins where every document does
-  if (text.unseen().empty()) fail("{}: nothing is left to feed; add a prompt", options.load_state);
+  if (text.unseen().empty()) {
+    fail("{}: its text ended with the end-of-text token; add a prompt to go on", options.load_state.value_or(""));
+  }
   return text;
 }
 
@@ -84,20 +87,35 @@ nlohmann::json to_json(const Generation& result, std::span<const TokenId> prompt
             {"decode_tokens_per_s", rate(std::max(0.0, generated - 1), result.decode_seconds)}}}};
 }
 
+/// The first Ctrl-C ends the text where it is; a second one ends the process at once.
+void stop_in_order_on_interrupt() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+/// Standard input has one spelling; anything else in its place is most likely the prompt.
+std::string check_is_dash(const std::string& value) {
+  return value == "-" ? "" : fmt::format("\"{}\": give the text to continue behind --prompt, or - to read it", value);
+}
+
 void run(Options& options) {
   // Asking for any kind of randomness without a temperature means temperature 1.
   SamplingOptions& sampling = options.generate.sampling;
   const bool random = sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0 || options.seed->count() > 0;
   if (options.temperature->count() == 0 && random) sampling.temperature = 1;
   check(sampling);
+  if (options.save_state) check_output(*options.save_state);
   const Model model = options.model.load();
   Text text = begin_text(options, model);
   const std::vector<TokenId> prompt(text.unseen().begin(), text.unseen().end());
 
   Progress progress("reading the prompt");
   Session session(model, {.window = options.window, .progress = [&](std::int64_t done, std::int64_t total) {
-                            if (total > 1) progress.update(done, total);
-                            if (interrupted != 0) throw Error("interrupted");
+                            if (total == 1) return;  // a generated token: on_text stops behind it
+                            progress.update(done, total);
+                            if (interrupted != 0) throw Interrupted();
                           }});
   options.generate.stop_at_eos = !options.ignore_eos;
   options.generate.on_text = [&](std::string_view piece) {
@@ -105,19 +123,21 @@ void run(Options& options) {
     if (!options.json) std::cout << piece << std::flush;
     return interrupted == 0 && std::cout.good();
   };
-  std::signal(SIGINT, [](int) { interrupted = 1; });
+  stop_in_order_on_interrupt();
   const std::vector<TokenId> before(text.seen().begin(), text.seen().end());
   const Generation result = generate(session, text.state, prompt, options.generate, before);
   progress.finish();
   if (options.json) {
-    std::cout << to_json(result, prompt).dump() << "\n";
+    std::cout << json_text(to_json(result, prompt)) << "\n";
   } else {
     std::cout << "\n";
   }
-  if (!options.save_state.empty()) {
+  std::cout.flush();
+  if (options.save_state) {
     text.ids.insert(text.ids.end(), result.ids.begin(), result.ids.end());
-    text.state.save(options.save_state, text.ids);
+    text.state.save(*options.save_state, text.ids);
   }
+  if (interrupted != 0) throw Interrupted();
 }
 
 void setup(CLI::App& app) {
@@ -127,7 +147,7 @@ void setup(CLI::App& app) {
   auto* file = app.add_option("--prompt-file", options->prompt_file, "File with the text to continue");
   file->excludes(prompt);
   app.add_option("STDIN", options->standard_input, "- continues the text on standard input")
-      ->check(CLI::IsMember({"-"}))
+      ->check(CLI::Validator(check_is_dash, "", "dash"))
       ->excludes(prompt)
       ->excludes(file);
   app.add_flag("--bos", options->bos, "Begin the text with the model's begin-of-text token");
@@ -135,15 +155,16 @@ void setup(CLI::App& app) {
   app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")->capture_default_str();
   SamplingOptions& sampling = generate.sampling;
   options->temperature = app.add_option("-t,--temperature", sampling.temperature,
-                                        "0: always the likeliest token (the default); above 0: draw at random, "
-                                        "flatter the higher");
-  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens");
+                                        "0: always the likeliest token (the default, but 1 with --seed, --top-k, "
+                                        "--top-p or --min-p); above 0: draw at random, flatter the higher");
+  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)");
   app.add_option("--top-p", sampling.top_p, "Draw among the likeliest tokens that sum to probability P");
   app.add_option("--min-p", sampling.min_p, "Draw among tokens at least P times as likely as the likeliest");
   app.add_option("--repetition-penalty", sampling.repetition_penalty,
                  "Above 1: make tokens of the text so far less likely");
   options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text");
-  app.add_option("--stop", generate.stop, "End before this text comes up (may be given several times)");
+  app.add_option("--stop", generate.stop, "End before this text comes up (may be given several times)")
+      ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
   app.add_option("--window", options->window, "Tokens of the prompt that are read together")->capture_default_str();
   app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file");

@@ -96,7 +96,7 @@ void run(const Options& options) {
                                             : Model::random(options.shape, 1, options.model.prepare());
   const nlohmann::json description = describe(model);
   if (options.json) {
-    std::cout << description.dump(2) << "\n";
+    std::cout << json_text(description, 2) << "\n";
   } else {
     print_table(description);
   }

@@ -5,12 +5,14 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/fail.h"
 #include "command.h"
 #include "io/safetensors.h"
 #include "model_options.h"
 #include "molt/session.h"
+#include "output.h"
 #include "progress.h"
 
 namespace molt::cli {
@@ -20,8 +22,8 @@ using Ids = std::vector<std::vector<TokenId>>;
 
 struct Options {
   ModelOptions model;
-  std::string text;
-  std::string ids;
+  std::optional<std::string> text;
+  std::optional<std::string> ids;
   std::string ids_file;
   std::string out;
   bool all = false;
@@ -39,6 +41,9 @@ std::vector<TokenId> parse_ids(std::string_view text, const std::string& where) 
     if (at == end) return ids;
     TokenId id = 0;
     const auto [next, error] = std::from_chars(at, end, id);
+    if (error == std::errc::result_out_of_range) {
+      fail("{}: token id {} is out of range", where, std::string_view(at, static_cast<std::size_t>(next - at)));
+    }
     if (error != std::errc() || (next != end && !is_separator(*next))) {
       fail("{}: '{}' is no list of token ids; write them as 1,2,3", where,
            std::string_view(at, static_cast<std::size_t>(std::min<std::ptrdiff_t>(end - at, 40))));
@@ -48,11 +53,11 @@ std::vector<TokenId> parse_ids(std::string_view text, const std::string& where) 
   }
 }
 
-/// The rows of input_ids [S, L] or [L] in a safetensors file.
-Ids read_tensor_ids(const std::string& path) {
-  const SafetensorsFile file = read_safetensors(path);
+/// The rows of input_ids [S, L] or [L] in a safetensors file's bytes.
+Ids read_tensor_ids(const std::string& bytes, const std::string& path) {
+  const SafetensorsFile file = read_safetensors(std::as_bytes(std::span(bytes)), nullptr, path);
   const auto it = file.tensors.find("input_ids");
-  if (it == file.tensors.end()) fail("{}: holds no tensor input_ids", path);
+  if (it == file.tensors.end()) fail("{}: holds no tensor input_ids; it must be i32 or i64, [sequences, length]", path);
   const Tensor& tensor = it->second;
   if (tensor.shape().empty() || tensor.shape().size() > 2 ||
       (tensor.dtype() != DType::i64 && tensor.dtype() != DType::i32)) {
@@ -65,18 +70,19 @@ Ids read_tensor_ids(const std::string& path) {
     std::vector<TokenId>& row = rows.emplace_back();
     for (std::int64_t i = at; i < at + length; ++i) {
       const std::int64_t id = tensor.dtype() == DType::i64 ? tensor.as<std::int64_t>()[i] : tensor.as<std::int32_t>()[i];
-      row.push_back(id < 0 || id > INT32_MAX ? -1 : static_cast<TokenId>(id));  // -1: refused by the session, by place
+      if (id < 0 || id > INT32_MAX) fail("{}: input_ids holds {}, which is no token id", path, id);
+      row.push_back(static_cast<TokenId>(id));
     }
   }
   return rows;
 }
 
 Ids read_ids(const Options& options, const Model& model) {
-  if (!options.text.empty()) return {model.tokenizer().encode(options.text)};
-  if (!options.ids.empty()) return {parse_ids(options.ids, "--ids")};
+  if (options.text) return {model.tokenizer().encode(*options.text)};
+  if (options.ids) return {parse_ids(*options.ids, "--ids")};
   const std::string text = read_text(options.ids_file);
   // A safetensors file begins with the length of its header, below 2^32 in practice: zeros in its high bytes. Text has none.
-  if (text.size() >= 8 && text.substr(4, 4) == std::string(4, '\0')) return read_tensor_ids(options.ids_file);
+  if (text.size() >= 8 && text.substr(4, 4) == std::string(4, '\0')) return read_tensor_ids(text, options.ids_file);
   Ids rows;
   std::size_t line_number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
@@ -102,6 +108,7 @@ Tensor ids_tensor(const Ids& rows, bool ragged) {
 }
 
 void run(const Options& options) {
+  check_output(options.out);
   const Model model = options.model.load();
   const Ids rows = read_ids(options, model);
   if (rows.empty() || std::any_of(rows.begin(), rows.end(), [](const auto& row) { return row.empty(); })) {

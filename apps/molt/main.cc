@@ -1,15 +1,19 @@
 // The molt tool: finds the subcommand, runs it, turns errors into exit codes.
 //
 // Exit codes: 0 done, 1 a bug or a lack of memory, 2 something the user can mend, 130 interrupted.
+#include <csignal>
 #include <exception>
 #include <iostream>
 #include <new>
+#include <system_error>
 
 #include "command.h"
 #include "molt/error.h"
+#include "output.h"
 
 int main(int argc, char** argv) {
   using namespace molt;
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes is met where output is written, and states are still saved
   CLI::App app{"molt runs and compresses state space language models (Mamba, Mamba-2)."};
   app.name("molt");
   app.set_version_flag("--version", std::string("molt ") + MOLT_VERSION);
@@ -20,14 +24,20 @@ int main(int argc, char** argv) {
   }
   try {
     app.parse(argc, argv);
+    cli::finish_standard_output();
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  } catch (const cli::Interrupted&) {
+    return 130;
   } catch (const Error& error) {
     std::cerr << "molt: " << error.what() << "\n";
     return 2;
+  } catch (const std::system_error& error) {  // files and threads that the system refuses
+    std::cerr << "molt: " << error.what() << "\n";
+    return 2;
   } catch (const std::bad_alloc&) {
-    std::cerr << "molt: out of memory\n";
+    std::cerr << "molt: out of memory: try a smaller model, --window or batch\n";
     return 1;
   } catch (const std::exception& error) {
     std::cerr << "molt: internal error: " << error.what() << "\n";

@@ -1,10 +1,16 @@
 #include "model_options.h"
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <iterator>
+#include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "base/fail.h"
-#include "base/mmap_file.h"
 #include "kernels/cpu/select.h"
 #include "molt/threads.h"
 
@@ -38,14 +44,29 @@ LoadOptions ModelOptions::prepare() const {
   return options;
 }
 
-Model ModelOptions::load() const { return Model::load(model, prepare()); }
+Model ModelOptions::load() const {
+  return Model::load(model, prepare());
+}
 
 std::string read_text(const std::string& path) {
   if (path == "-") {
-    return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+    std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+    if (std::ferror(stdin) != 0) fail("cannot read standard input");
+    return text;
   }
-  const auto file = MmapFile::open(path);
-  return {reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()};
+  // Read, not mapped: the path may name a pipe.
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) fail("{}: is a directory; name a file", path);
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail("{}: cannot open: {}", path.empty() ? "\"\"" : path, std::strerror(errno));
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file.bad()) fail("{}: cannot read", path);
+  return text;
+}
+
+std::string json_text(const nlohmann::json& value, int indent) {
+  return value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace molt::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "molt/model.h"
@@ -29,7 +30,10 @@ struct ModelOptions {
   Model load() const;
 };
 
-/// The whole of a file, or of standard input for "-". Throws Error.
+/// The whole of a file or pipe, or of standard input for "-". Throws Error.
 std::string read_text(const std::string& path);
+
+/// Text of a JSON value for standard output; bytes that are no UTF-8 (in a path, say) become U+FFFD.
+std::string json_text(const nlohmann::json& value, int indent = -1);
 
 }  // namespace molt::cli

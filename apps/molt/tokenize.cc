@@ -88,7 +88,7 @@ void run(const Options& options) {
     std::ios::sync_with_stdio(false);
     std::cin.tie(nullptr);
     std::string line;
-    for (std::size_t number = 1; std::getline(std::cin, line); ++number) {
+    for (std::size_t number = 1; std::cout.good() && std::getline(std::cin, line); ++number) {
       try {
         std::cout << convert(tokenizer, line, options) << '\n';
       } catch (const Error& error) {
@@ -99,7 +99,6 @@ void run(const Options& options) {
     }
     if (std::cin.bad()) fail("cannot read standard input");
   }
-  if (!std::cout.flush()) fail("cannot write to standard output");
 }
 
 void setup(CLI::App& app) {

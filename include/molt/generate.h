@@ -56,7 +56,7 @@ class Sampler {
 struct GenerateOptions {
   std::int64_t max_tokens = 128;
   SamplingOptions sampling;
-  std::vector<std::string> stop;  // the text ends before the first of these
+  std::vector<std::string> stop;  // valid UTF-8; the text ends before the one that is complete first
   bool stop_at_eos = true;
 
   /// Called with each piece of text as soon as it is certain: whole characters only, nothing that a stop string may still
@@ -79,8 +79,9 @@ struct Generation {
 };
 
 /// Feeds `prompt` (at least one token), then generates. `before`: earlier tokens of the same text, which the state has
-/// seen: they count for the repetition penalty. Afterwards `state` has seen the prompt and all generated tokens but the
-/// last. Needs the model's tokenizer.
+/// seen: they count for the repetition penalty. Afterwards `state` has seen all of the text but its last token (all of
+/// it where the end-of-text token ended it), even if none was to be generated.
+/// Needs the model's tokenizer. Throws Error for options out of range and for ids outside of the vocabulary.
 Generation generate(Session& session, State& state, std::span<const TokenId> prompt, const GenerateOptions& options,
                     std::span<const TokenId> before = {});
 

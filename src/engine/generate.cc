@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "engine/stop_strings.h"
+#include "io/tokenizer/utf8.h"
 
 namespace molt {
 namespace {
@@ -59,7 +60,12 @@ std::string_view name_of(StopReason reason) {
 Generation generate(Session& session, State& state, std::span<const TokenId> prompt, const GenerateOptions& options,
                     std::span<const TokenId> before) {
   const Model& model = session.model();
-  if (options.max_tokens < 0) fail("max-tokens must not be negative: {}", options.max_tokens);
+  if (options.max_tokens < 0) fail("max-tokens must be 0 or more, not {}", options.max_tokens);
+  if (prompt.empty()) fail("nothing to continue: the prompt must hold at least one token");
+  for (const std::string& stop : options.stop) {
+    // Half a character would leave the other half in the text.
+    if (utf8::scan(stop).valid != stop.size()) fail("a stop string is not valid UTF-8; give whole characters");
+  }
   Sampler sampler(options.sampling);
   Generation result;
   TextStream text(model.tokenizer(), options, result);
@@ -67,7 +73,10 @@ Generation generate(Session& session, State& state, std::span<const TokenId> pro
   seen.insert(seen.end(), prompt.begin(), prompt.end());
 
   const auto start = std::chrono::steady_clock::now();
-  std::span<const float> logits = session.feed(state, prompt);
+  // Whoever goes on from the state needs the logits of its next token: the last token is always left to be fed.
+  const auto now = options.max_tokens == 0 ? prompt.first(prompt.size() - 1) : prompt;
+  std::span<const float> logits;
+  if (!now.empty()) logits = session.feed(state, now);
   result.prompt_tokens = static_cast<std::int64_t>(prompt.size());
   result.prefill_seconds = seconds_since(start);
 

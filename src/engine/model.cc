@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <system_error>
 
 #include "base/fail.h"
 #include "io/checkpoint.h"
@@ -39,7 +40,8 @@ DType main_dtype(const Checkpoint& checkpoint) {
 Model Model::load(const std::string& folder, const LoadOptions& options) {
   Checkpoint checkpoint = Checkpoint::open(folder);
   const std::string config_path = (fs::path(checkpoint.folder()) / "config.json").string();
-  if (!fs::exists(config_path)) {
+  std::error_code error;  // other faults than absence are met, and named, on reading
+  if (!fs::exists(fs::status(config_path, error))) {
     fail("{}: no config.json beside the weights; a model folder needs one", checkpoint.folder());
   }
   ModelSpec spec = read_model_spec(read_json_file(config_path), config_path,
@@ -49,7 +51,7 @@ Model Model::load(const std::string& folder, const LoadOptions& options) {
   model.source_ = folder;
   const std::string tokenizer_path =
       options.tokenizer.empty() ? (fs::path(checkpoint.folder()) / "tokenizer.json").string() : options.tokenizer;
-  if (!options.tokenizer.empty() || fs::exists(tokenizer_path)) {
+  if (!options.tokenizer.empty() || fs::exists(fs::status(tokenizer_path, error))) {
     model.tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(tokenizer_path));
   }
   model.core_ = std::make_shared<const ModelCore>(std::move(spec), CheckpointWeights(std::move(checkpoint)),

@@ -23,6 +23,10 @@ void check(const SamplingOptions& options) {
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_state_(options.seed) { check(options_); }
 
 TokenId Sampler::next(std::span<const float> logits, std::int64_t usable, std::span<const TokenId> seen) {
+  if (usable < 1 || usable > static_cast<std::int64_t>(logits.size())) {
+    fail("no token can be drawn: {} of {} logits stand for tokens; is this the model's own tokenizer?", usable,
+         logits.size());
+  }
   logits = penalise(logits.first(static_cast<std::size_t>(usable)), seen);
   const auto best = std::max_element(logits.begin(), logits.end(), [](float a, float b) {
     return a < b || (std::isnan(a) && !std::isnan(b));  // NaN is less than everything

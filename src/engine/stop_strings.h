@@ -9,6 +9,8 @@
 
 namespace molt {
 
+/// The stream ends before the stop string that is complete first; where several end at the same place, before the
+/// longest of them. However the stream is cut into pieces, the text is the same.
 class StopStrings {
  public:
   /// Empty strings stop nothing.
@@ -21,7 +23,15 @@ class StopStrings {
     if (found_) return {};
     held_ += piece;
     std::size_t stop = std::string::npos;
-    for (const std::string& string : strings_) stop = std::min(stop, held_.find(string));
+    std::size_t stop_end = std::string::npos;
+    for (const std::string& string : strings_) {
+      const std::size_t at = held_.find(string);
+      if (at == std::string::npos) continue;
+      const std::size_t end = at + string.size();
+      if (end > stop_end || (end == stop_end && at > stop)) continue;
+      stop = at;
+      stop_end = end;
+    }
     found_ = stop != std::string::npos;
     const std::string certain = held_.substr(0, found_ ? stop : held_.size() - longest_beginning());
     held_.erase(0, certain.size());

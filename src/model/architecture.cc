@@ -4,10 +4,12 @@
 
 #include "base/fail.h"
 #include "base/registry.h"
+#include "io/json_file.h"
 
 namespace molt {
 
 ModelSpec read_model_spec(const nlohmann::json& config, const std::string& where, bool untied_head) {
+  if (!config.is_object()) fail("{}: is {}; a model's configuration must be an object", where, describe(config));
   const auto& registry = Registry<Architecture>::instance();
   for (const auto& [name, architecture] : registry.entries()) {
     if (!architecture.matches(config)) continue;
@@ -17,7 +19,8 @@ ModelSpec read_model_spec(const nlohmann::json& config, const std::string& where
   }
   const auto type = config.find("model_type");
   fail("{}: {}; molt reads {} (model_type) and mamba_ssm's own configurations (d_model, n_layer, ssm_cfg)", where,
-       type == config.end() ? std::string("it names no model_type") : fmt::format("unknown model_type {}", type->dump()),
+       type == config.end() ? std::string("it names no model_type")
+                            : fmt::format("unknown model_type {}", describe(*type)),
        fmt::join(registry.names(), ", "));
 }
 

@@ -11,6 +11,9 @@ bool is_float(DType dtype) {
   return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16 || dtype == DType::f64;
 }
 
+// Of all stand-ins together. Those of published models' layers stay far below.
+constexpr std::int64_t kMostStandInFloats = std::int64_t{1} << 24;
+
 }  // namespace
 
 WeightLoader::WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype)
@@ -42,30 +45,44 @@ std::unique_ptr<PackedMatrix> WeightLoader::matrix(const std::string& name, std:
 
 Tensor WeightLoader::vector(const std::string& name, const Shape& shape) {
   const std::optional<Tensor> tensor = take(name, shape);
-  return tensor ? tensor->to_f32() : Tensor::zeros(DType::f32, shape);
+  return tensor ? tensor->to_f32() : stand_in(shape);
 }
 
 Tensor WeightLoader::raw(const std::string& name, const Shape& shape) {
   return take(name, shape).value_or(Tensor::zeros(DType::f32, {1}));
 }
 
-bool WeightLoader::has(const std::string& name) const { return source_.has(naming_(name)); }
+Tensor WeightLoader::stand_in(const Shape& shape) {
+  stand_in_floats_ += element_count(shape);
+  if (stand_in_floats_ > kMostStandInFloats) report(faults_, " (the others were not looked at)");
+  return Tensor::zeros(DType::f32, shape);
+}
 
-void WeightLoader::ignore(const std::string& name) { asked_.insert(naming_(name)); }
+bool WeightLoader::has(const std::string& name) const {
+  return source_.has(naming_(name));
+}
+
+void WeightLoader::ignore(const std::string& name) {
+  asked_.insert(naming_(name));
+}
 
 void WeightLoader::finish() const {
   std::vector<std::string> faults = faults_;
   for (const std::string& name : source_.names()) {
     if (!asked_.contains(name)) faults.push_back(fmt::format("unexpected: {}", name));
   }
-  if (faults.empty()) return;
+  if (!faults.empty()) report(std::move(faults), "");
+}
+
+void WeightLoader::report(std::vector<std::string> faults, const char* remark) const {
   const std::size_t count = faults.size();
   if (count > kMostListed) {
     faults.resize(kMostListed);
     faults.push_back(fmt::format("... and {} more", count - kMostListed));
   }
-  fail("{}: the tensors do not fit the configuration ({} {}):\n  {}\nCheck that config.json belongs to these weights.",
-       source_.description(), count, count == 1 ? "fault" : "faults", fmt::join(faults, "\n  "));
+  fail(
+      "{}: the tensors do not fit the configuration ({} {}{}):\n  {}\nCheck that config.json belongs to these weights.",
+      source_.description(), count, count == 1 ? "fault" : "faults", remark, fmt::join(faults, "\n  "));
 }
 
 }  // namespace molt

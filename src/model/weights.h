@@ -1,7 +1,7 @@
 // WeightLoader: hands a model's weights to its blocks, and notes everything that is wrong with them.
 //
-// Blocks ask for tensors by the Hugging Face names; an architecture's naming turns those into the file's. What is missing
-// or misshapen is noted and a harmless stand-in returned, so that finish() can list every fault in one error.
+// Blocks ask for tensors by the Hugging Face names; an architecture's naming turns those into the file's. What is
+// missing or misshapen is noted and a harmless stand-in returned, so that finish() can list every fault in one error.
 // Used by one thread, during loading only.
 #pragma once
 
@@ -65,6 +65,12 @@ class WeightLoader {
   DType dtype() const { return dtype_; }
 
  private:
+  /// Takes the place of a tensor that is not there. Throws what finish() would, as far as is known, when the model
+  /// that the configuration describes is so large that even its stand-ins are out of proportion.
+  Tensor stand_in(const Shape& shape);
+
+  [[noreturn]] void report(std::vector<std::string> faults, const char* remark) const;
+
   std::optional<Tensor> take(const std::string& name, const Shape& shape);
 
   const WeightSource& source_;
@@ -73,6 +79,7 @@ class WeightLoader {
   DType dtype_;
   std::set<std::string> asked_;
   std::vector<std::string> faults_;
+  std::int64_t stand_in_floats_ = 0;
 };
 
 }  // namespace molt

@@ -15,6 +15,13 @@ inline constexpr IntRange kLayers{1, 10000};
 inline constexpr IntRange kVocabulary{1, 1 << 24};
 inline constexpr IntRange kTaps{1, 64};
 
+/// The small number that an RMS norm adds below the root.
+inline float get_eps(const Json& json, const std::string& key, double fallback, const std::string& where) {
+  const double eps = get_double(json, key, fallback, where);
+  if (!(eps >= 0 && eps <= 1)) fail("{}: {} is {}; it must lie in [0, 1]", where, key, eps);
+  return static_cast<float>(eps);
+}
+
 /// The fields that Hugging Face configurations of all Mamba kinds share.
 inline ModelConfig read_hugging_face_config(const Json& json, const std::string& where, bool untied_head) {
   const std::string activation = get_string(json, "hidden_act", "silu", where);
@@ -26,7 +33,7 @@ inline ModelConfig read_hugging_face_config(const Json& json, const std::string&
   config.n_layer = get_int(json, "num_hidden_layers", required, where, kLayers);
   config.vocab_size = get_int(json, "vocab_size", required, where, kVocabulary);
   config.n_tokens = config.vocab_size;
-  config.norm_eps = static_cast<float>(get_double(json, "layer_norm_epsilon", 1e-5, where));
+  config.norm_eps = get_eps(json, "layer_norm_epsilon", 1e-5, where);
   config.tie_embeddings = get_bool(json, "tie_word_embeddings", !untied_head, where);
   const IntRange ids{0, config.vocab_size - 1};
   config.bos = static_cast<TokenId>(get_int(json, "bos_token_id", 0, where, ids));

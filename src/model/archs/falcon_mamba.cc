@@ -12,7 +12,7 @@ ModelSpec read(const Json& json, const std::string& where, bool untied_head) {
   ModelSpec spec{read_hugging_face_config(json, where, untied_head), same_name, {}};
   MambaBlockConfig block = read_mamba_block_config(json, where, spec.config);
   block.norm_bcdt = true;
-  block.bcdt_norm_eps = static_cast<float>(get_double(json, "mixer_rms_eps", 1e-6, where));
+  block.bcdt_norm_eps = get_eps(json, "mixer_rms_eps", 1e-6, where);
   spec.make_block = [block](std::int64_t i, WeightLoader& weights) {
     return make_mamba_block(block, mixer_prefix(i), weights);
   };

@@ -18,10 +18,10 @@ class MambaBlock final : public Block {
         dt_proj_(weights, prefix + "dt_proj", config.d_inner, config.dt_rank, false),
         dt_bias_(weights.vector(prefix + "dt_proj.bias", {config.d_inner})),
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias),
-        A_(Tensor::zeros(DType::f32, {config.d_state, config.d_inner})),
         D_(weights.vector(prefix + "D", {config.d_inner})) {
     // The scan wants channels side by side: A as [N, Di].
     const Tensor stored = transition(weights.vector(prefix + "A_log", {config.d_inner, config.d_state}));
+    A_ = Tensor::zeros(DType::f32, {config.d_state, config.d_inner});
     for (std::int64_t d = 0; d < config.d_inner; ++d) {
       for (std::int64_t n = 0; n < config.d_state; ++n) {
         A_.as<float>()[n * config.d_inner + d] = stored.as<float>()[d * config.d_state + n];

@@ -15,9 +15,9 @@ struct ShortConv {
   Tensor weight;  // [K, C], taps major
   Tensor bias;    // [C], or empty
 
-  ShortConv(WeightLoader& weights, const std::string& name, std::int64_t channels, std::int64_t taps, bool has_bias)
-      : weight(Tensor::zeros(DType::f32, {taps, channels})) {
+  ShortConv(WeightLoader& weights, const std::string& name, std::int64_t channels, std::int64_t taps, bool has_bias) {
     const Tensor stored = weights.vector(name + ".weight", {channels, 1, taps});
+    weight = Tensor::zeros(DType::f32, {taps, channels});
     for (std::int64_t c = 0; c < channels; ++c) {
       for (std::int64_t k = 0; k < taps; ++k) weight.as<float>()[k * channels + c] = stored.as<float>()[c * taps + k];
     }
