@@ -2,7 +2,6 @@
 option(MOLT_TESTS "Build the tests" ON)
 option(MOLT_BENCH "Build the micro-benchmarks" OFF)
 option(MOLT_FUZZ "Build the fuzz targets (clang)" OFF)
-option(MOLT_ONEDNN "Use oneDNN for matrix products where it is installed" ON)
 set(MOLT_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=: address,undefined or thread")
 
 if(NOT CMAKE_BUILD_TYPE)

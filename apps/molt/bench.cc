@@ -75,8 +75,8 @@ double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, s
   std::vector<State> states(static_cast<std::size_t>(batch), State(model));
   std::vector<Sequence> sequences;
   for (std::size_t s = 0; s < states.size(); ++s) {
-    sequences.push_back({&states[s], std::span(ids).subspan(s * static_cast<std::size_t>(tokens),
-                                                            static_cast<std::size_t>(tokens))});
+    sequences.push_back(
+        {&states[s], std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens))});
   }
   const auto start = std::chrono::steady_clock::now();
   session.feed(sequences);
@@ -216,13 +216,13 @@ void print_table(const Report& report, const Model& model) {
     const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());
     fmt::print("{:<8} {:>7} {:>6} {:>8} {:>12.1f} {:>20}  {}\n", result.kind, result.tokens, result.batch,
                result.threads, result.tokens_per_second(result.median_seconds()),
-               fmt::format("({:.1f} - {:.1f})", result.tokens_per_second(*slowest),
-                           result.tokens_per_second(*fastest)),
+               fmt::format("({:.1f} - {:.1f})", result.tokens_per_second(*slowest), result.tokens_per_second(*fastest)),
                share_of_ceiling(result, report, core));
   }
   double load[3] = {};
   getloadavg(load, 3);
-  fmt::print("\npeak memory {:.0f} MB, load average {:.2f}\n", static_cast<double>(report.peak_memory_bytes) / 1e6, load[0]);
+  fmt::print("\npeak memory {:.0f} MB, load average {:.2f}\n", static_cast<double>(report.peak_memory_bytes) / 1e6,
+             load[0]);
 }
 
 void run(const Options& options) {
@@ -230,8 +230,8 @@ void run(const Options& options) {
     fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
   }
   const LoadOptions load = options.model.prepare();
-  const Model model = options.shape.empty() ? Model::load(options.model.model, load)
-                                            : Model::random(options.shape, options.seed, load);
+  const Model model =
+      options.shape.empty() ? Model::load(options.model.model, load) : Model::random(options.shape, options.seed, load);
   const Report report = measure(options, model);
   if (options.json) {
     std::cout << json_text(to_json(report, model), 2) << "\n";
@@ -253,14 +253,24 @@ void setup(CLI::App& app) {
                  "Random weights at a published shape instead of a model: mamba-130m, mamba2-2.7b, ...");
   const auto lengths = CLI::Range(std::int64_t{0}, std::int64_t{1} << 30);
   app.add_option("--prefill", options->prefill, "Prompt lengths: 512,2048 (0: none)")
-      ->delimiter(',')->allow_extra_args(false)->check(lengths)->capture_default_str();
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(lengths)
+      ->capture_default_str();
   app.add_option("--decode", options->decode, "Numbers of tokens to decode: 128 (0: none)")
-      ->delimiter(',')->allow_extra_args(false)->check(lengths)->capture_default_str();
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(lengths)
+      ->capture_default_str();
   app.add_option("--batch", options->batches, "Numbers of sequences at once: 1,16")
-      ->delimiter(',')->allow_extra_args(false)->check(CLI::Range(1, 1 << 20))->capture_default_str();
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_option("--window", options->window, "Tokens of a prompt that are read together")->capture_default_str();
   app.add_option("--repeat", options->repeat, "Repetitions; the median counts")
-      ->check(CLI::Range(1, 100000))->capture_default_str();
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   app.add_option("--seed", options->seed, "Of random weights and prompts")->capture_default_str();
   app.add_flag("!--no-ceilings", options->ceilings, "Skip measuring what the machine can do at best");
   app.add_flag("--json", options->json, "Print one JSON object");

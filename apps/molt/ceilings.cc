@@ -36,10 +36,10 @@ double read_bandwidth() {
   double best = 1e30;
   for (int round = 0; round < 5; ++round) {
     best = std::min(best, seconds([&] {
-      parallel_for(kWords, kChunk, [&](std::int64_t begin, std::int64_t end) {
-        sink = sum_words(words + begin, end - begin);
-      });
-    }));
+                      parallel_for(kWords, kChunk, [&](std::int64_t begin, std::int64_t end) {
+                        sink = sum_words(words + begin, end - begin);
+                      });
+                    }));
   }
   return static_cast<double>(kWords) * 8 / best / 1e9;
 }

@@ -8,7 +8,7 @@
 namespace molt::cli {
 
 struct Ceilings {
-  double read_gb_per_s = 0;      // memory read by all threads together
+  double read_gb_per_s = 0;       // memory read by all threads together
   double matmul_gflop_per_s = 0;  // a large matrix product in the model's dtype
 };
 

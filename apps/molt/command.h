@@ -3,8 +3,8 @@
 //   namespace { const Registration<Command> registration{"name", {"one line for --help", &setup}}; }
 //
 // setup(app) declares the options and gives app a callback that does the work. The callback throws molt::Error for what
-// the user can mend; main() prints it and exits with 2. Results go to standard output, everything else to standard error.
-// A command that writes for long ends when standard output fails; main() says why.
+// the user can mend; main() prints it and exits with 2. Results go to standard output, everything else to standard
+// error. A command that writes for long ends when standard output fails; main() says why.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -68,8 +68,8 @@ void print_table(const nlohmann::json& d) {
     blocks += fmt::format("{}{} x {}", blocks.empty() ? "" : ", ", count.get<int>(), kind);
   }
   row("model", d["model"]);
-  row("architecture", fmt::format("{} ({}), width {}", d["architecture"].get<std::string>(), blocks,
-                                  d["d_model"].get<std::int64_t>()));
+  row("architecture",
+      fmt::format("{} ({}), width {}", d["architecture"].get<std::string>(), blocks, d["d_model"].get<std::int64_t>()));
   row("parameters", fmt::format("{:.1f} M", d["parameters"].get<double>() / 1e6));
   row("vocabulary", fmt::format("{} rows for {} tokens, {}", d["vocab_size"].get<std::int64_t>(),
                                 d["vocab_tokens"].get<std::int64_t>(),
@@ -92,8 +92,8 @@ void run(const Options& options) {
   if (options.model.model.empty() == options.shape.empty()) {
     fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
   }
-  const Model model = options.shape.empty() ? options.model.load()
-                                            : Model::random(options.shape, 1, options.model.prepare());
+  const Model model =
+      options.shape.empty() ? options.model.load() : Model::random(options.shape, 1, options.model.prepare());
   const nlohmann::json description = describe(model);
   if (options.json) {
     std::cout << json_text(description, 2) << "\n";

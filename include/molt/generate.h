@@ -59,8 +59,8 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // valid UTF-8; the text ends before the one that is complete first
   bool stop_at_eos = true;
 
-  /// Called with each piece of text as soon as it is certain: whole characters only, nothing that a stop string may still
-  /// take back. Return false to stop.
+  /// Called with each piece of text as soon as it is certain: whole characters only, nothing that a stop string may
+  /// still take back. Return false to stop.
   std::function<bool(std::string_view piece)> on_text;
 };
 

@@ -4,7 +4,8 @@
 //   molt::State state(model);
 //   auto logits = session.feed(state, model.tokenizer().encode("Once upon a time"));
 //
-// Owns scratch memory; the States belong to the caller. One thread at a time a session; several sessions may share a model.
+// Owns scratch memory; the States belong to the caller. One thread at a time a session; several sessions may share a
+// model.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +51,7 @@ class Session {
   std::span<const float> feed(State& state, std::span<const TokenId> tokens);
 
   /// Feeds a ragged batch and hands the logits after every token to `sink`, sequence by index, positions in order.
-  using LogitsSink =
-      std::function<void(std::size_t sequence, std::int64_t position, std::span<const float> logits)>;
+  using LogitsSink = std::function<void(std::size_t sequence, std::int64_t position, std::span<const float> logits)>;
   void feed_all(std::span<const Sequence> batch, const LogitsSink& sink);
 
   const Model& model() const;

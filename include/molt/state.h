@@ -39,8 +39,8 @@ class State {
   /// A text of which `state` has seen the first state.tokens() tokens; the others are still to be fed.
   struct Saved;
 
-  /// Writes the state, and the tokens of its text so far, to a safetensors file (atomically). `ids` may hold more tokens
-  /// than the state has seen. Throws Error when the file cannot be written.
+  /// Writes the state, and the tokens of its text so far, to a safetensors file (atomically). `ids` may hold more
+  /// tokens than the state has seen. Throws Error when the file cannot be written.
   void save(const std::string& path, const std::vector<TokenId>& ids) const;
 
   /// Reads what save() wrote. Throws Error when the file is broken or belongs to another model.

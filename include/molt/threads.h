@@ -3,7 +3,8 @@
 
 namespace molt {
 
-/// Threads that molt's kernels use, the caller's included. Default: cores available to this process (its affinity mask).
+/// Threads that molt's kernels use, the caller's included. Default: cores available to this process (its affinity
+/// mask).
 int num_threads();
 
 /// Sets num_threads(), at least 1. Must not be called while another thread is inside molt.

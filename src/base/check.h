@@ -1,7 +1,7 @@
 // MOLT_CHECK(condition): an assertion about molt's own correctness, kept in release builds.
 //
-// A failed check is a bug of molt: it prints where and aborts. What a user can cause is reported through fail() instead.
-// Checks stand at the edges of ops (shapes, strides), never inside their loops.
+// A failed check is a bug of molt: it prints where and aborts. What a user can cause is reported through fail()
+// instead. Checks stand at the edges of ops (shapes, strides), never inside their loops.
 #pragma once
 
 namespace molt {

@@ -169,8 +169,12 @@ void parallel_for(std::int64_t n, std::int64_t grain, RangeFunction body) {
   Pool::instance().run(n, std::max<std::int64_t>(1, grain), body);
 }
 
-int num_threads() { return Pool::instance().size(); }
+int num_threads() {
+  return Pool::instance().size();
+}
 
-void set_num_threads(int threads) { Pool::instance().resize(threads); }
+void set_num_threads(int threads) {
+  Pool::instance().resize(threads);
+}
 
 }  // namespace molt

@@ -1,11 +1,11 @@
 // parallel_for: the one way that molt uses more than one core.
 //
-// One pool for the process. Work is dealt out in chunks through an atomic counter, so that a thread which another process
-// has pushed off its core delays only its own chunk. Waiting spins for some microseconds and then sleeps in the kernel:
-// see docs/decisions/threads.md for what was measured.
+// One pool for the process. Work is dealt out in chunks through an atomic counter, so that a thread which another
+// process has pushed off its core delays only its own chunk. Waiting spins for some microseconds and then sleeps in the
+// kernel: see docs/decisions/threads.md for what was measured.
 //
-// Thread-safety: parallel_for may be called from any thread; while one call has the pool, others run on their own thread.
-// Results of molt's kernels do not depend on the number of threads.
+// Thread-safety: parallel_for may be called from any thread; while one call has the pool, others run on their own
+// thread. Results of molt's kernels do not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ namespace molt {
 class RangeFunction {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFunction>)
-  RangeFunction(F&& f)  // NOLINT(google-explicit-constructor): as std::function
+  requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFunction>)
+      RangeFunction(F&& f)  // NOLINT(google-explicit-constructor): as std::function
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, std::int64_t begin, std::int64_t end) {
           (*static_cast<std::remove_reference_t<F>*>(object))(begin, end);

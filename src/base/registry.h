@@ -1,7 +1,7 @@
 // Registry<Entry>: named entries that register themselves, so that adding one is adding a file.
 //
-// A file defines a namespace-scope `const Registration<Entry> registration{"name", entry};`. Object files that hold such
-// definitions must be linked whole (molt builds its folders as object libraries): a linker drops self-registering
+// A file defines a namespace-scope `const Registration<Entry> registration{"name", entry};`. Object files that hold
+// such definitions must be linked whole (molt builds its folders as object libraries): a linker drops self-registering
 // members of static archives that nothing refers to.
 //
 // Thread-safety: registration happens before main(); afterwards the registry is read-only.

@@ -30,8 +30,8 @@ DType packed_dtype(WeightType asked, DType stored) {
 DType main_dtype(const Checkpoint& checkpoint) {
   std::map<DType, std::int64_t> bytes;
   for (const auto& [name, tensor] : checkpoint.tensors()) bytes[tensor.dtype()] += tensor.bytes();
-  const auto most = std::max_element(bytes.begin(), bytes.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == bytes.end() ? DType::f32 : most->first;
 }
 
@@ -44,8 +44,8 @@ Model Model::load(const std::string& folder, const LoadOptions& options) {
   if (!fs::exists(fs::status(config_path, error))) {
     fail("{}: no config.json beside the weights; a model folder needs one", checkpoint.folder());
   }
-  ModelSpec spec = read_model_spec(read_json_file(config_path), config_path,
-                                   checkpoint.find("lm_head.weight") != nullptr);
+  ModelSpec spec =
+      read_model_spec(read_json_file(config_path), config_path, checkpoint.find("lm_head.weight") != nullptr);
   const DType dtype = packed_dtype(options.weights, main_dtype(checkpoint));
   Model model;
   model.source_ = folder;
@@ -69,16 +69,22 @@ Model Model::random(const std::string& shape, std::uint64_t seed, const LoadOpti
   return model;
 }
 
-std::int64_t Model::vocab_size() const { return core_->config().vocab_size; }
+std::int64_t Model::vocab_size() const {
+  return core_->config().vocab_size;
+}
 
 std::int64_t Model::usable_tokens() const {
   const std::int64_t known = core_->config().n_tokens;
   return tokenizer_ == nullptr ? known : std::min(known, tokenizer_->vocab_size());
 }
 
-TokenId Model::bos() const { return core_->config().bos; }
+TokenId Model::bos() const {
+  return core_->config().bos;
+}
 
-TokenId Model::eos() const { return core_->config().eos; }
+TokenId Model::eos() const {
+  return core_->config().eos;
+}
 
 const Tokenizer& Model::tokenizer() const {
   if (tokenizer_ == nullptr) {

@@ -20,7 +20,9 @@ void check(const SamplingOptions& options) {
   }
 }
 
-Sampler::Sampler(const SamplingOptions& options) : options_(options), random_state_(options.seed) { check(options_); }
+Sampler::Sampler(const SamplingOptions& options) : options_(options), random_state_(options.seed) {
+  check(options_);
+}
 
 TokenId Sampler::next(std::span<const float> logits, std::int64_t usable, std::span<const TokenId> seen) {
   if (usable < 1 || usable > static_cast<std::int64_t>(logits.size())) {

@@ -19,8 +19,8 @@ struct Piece {
   std::int64_t end;
 };
 
-/// The passes that a batch needs. Every sequence is cut at multiples of the window, whatever else is in the batch; a pass
-/// holds as many pieces as fit in a window's rows, at most one of each sequence, in the sequences' order.
+/// The passes that a batch needs. Every sequence is cut at multiples of the window, whatever else is in the batch; a
+/// pass holds as many pieces as fit in a window's rows, at most one of each sequence, in the sequences' order.
 std::vector<std::vector<Piece>> plan_passes(std::span<const Sequence> batch, std::int64_t window) {
   std::vector<std::vector<Piece>> passes;
   for (std::size_t s = 0; s < batch.size(); ++s) {
@@ -57,9 +57,10 @@ class Session::Impl {
       for (std::size_t i = 0; i < batch[s].tokens.size(); ++i) {
         const TokenId id = batch[s].tokens[i];
         if (id < 0 || id >= vocab) {
-          fail("token {} at position {} lies outside of the model's vocabulary of {}: is this the model's own "
-               "tokenizer?",
-               id, i, vocab);
+          fail(
+              "token {} at position {} lies outside of the model's vocabulary of {}: is this the model's own "
+              "tokenizer?",
+              id, i, vocab);
         }
       }
     }
@@ -156,17 +157,25 @@ Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
-std::span<const float> Session::feed(std::span<const Sequence> batch) { return impl_->feed(batch); }
+std::span<const float> Session::feed(std::span<const Sequence> batch) {
+  return impl_->feed(batch);
+}
 
 std::span<const float> Session::feed(State& state, std::span<const TokenId> tokens) {
   const Sequence sequence{&state, tokens};
   return impl_->feed({&sequence, 1});
 }
 
-void Session::feed_all(std::span<const Sequence> batch, const LogitsSink& sink) { impl_->feed_all(batch, sink); }
+void Session::feed_all(std::span<const Sequence> batch, const LogitsSink& sink) {
+  impl_->feed_all(batch, sink);
+}
 
-const Model& Session::model() const { return impl_->model(); }
+const Model& Session::model() const {
+  return impl_->model();
+}
 
-std::int64_t Session::scratch_bytes() const { return impl_->scratch_bytes(); }
+std::int64_t Session::scratch_bytes() const {
+  return impl_->scratch_bytes();
+}
 
 }  // namespace molt

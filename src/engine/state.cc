@@ -24,7 +24,9 @@ float* aligned_floats(std::int64_t n) {
 
 }  // namespace
 
-void State::Free::operator()(float* data) const { std::free(data); }
+void State::Free::operator()(float* data) const {
+  std::free(data);
+}
 
 State::State(const Model& model)
     : data_(aligned_floats(model.core()->state_layout().floats)),

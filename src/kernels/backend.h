@@ -5,12 +5,12 @@
 // overrides what it can; whatever it does not override falls back to the reference.
 //
 // Conventions
-//   T rows of a ragged batch lie packed, sequence after sequence; nothing is padded. Ops that mix positions (causal_conv,
-//   selective_scan, ssd) take the sequences' bounds: `offsets` has S + 1 entries, sequence s owns rows
+//   T rows of a ragged batch lie packed, sequence after sequence; nothing is padded. Ops that mix positions
+//   (causal_conv, selective_scan, ssd) take the sequences' bounds: `offsets` has S + 1 entries, sequence s owns rows
 //   [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows.
 //   Per-sequence states are given as one pointer a sequence, so that a batch is gathered from wherever states live.
-//   Activations and states are float32. Matrices are packed by the backend, in float32 or bfloat16, accumulated in float32.
-//   Inputs and outputs must not overlap unless an op says so. Shapes are checked once an op, by assertion.
+//   Activations and states are float32. Matrices are packed by the backend, in float32 or bfloat16, accumulated in
+//   float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once an op, by assertion.
 //   Row-wise results do not depend on what other rows or sequences are in the call, nor on the number of threads.
 //
 // Thread-safety: a backend is immutable after construction; ops may be called from several threads on different data.
@@ -25,7 +25,6 @@
 #include "tensor/tensor.h"
 
 namespace molt {
-
 
 using Offsets = std::span<const std::int64_t>;
 

@@ -17,7 +17,7 @@ namespace molt {
 
 /// What every model has, whatever its blocks.
 struct ModelConfig {
-  std::string architecture;     // the registered name: "mamba", "mamba2", "falcon_mamba", ...
+  std::string architecture;  // the registered name: "mamba", "mamba2", "falcon_mamba", ...
   std::int64_t d_model = 0;
   std::int64_t n_layer = 0;
   std::int64_t vocab_size = 0;  // rows of the embedding

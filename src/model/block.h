@@ -1,7 +1,7 @@
 // Block: one layer's mixer, the seam between the forward pass and the mathematics of an architecture.
 //
-// A block maps the normed residual [T, d_model] to what is added to the residual stream, and carries each sequence's state
-// forward. It knows its weights and the table of ops, but no other layer, no norm around it, no batch policy.
+// A block maps the normed residual [T, d_model] to what is added to the residual stream, and carries each sequence's
+// state forward. It knows its weights and the table of ops, but no other layer, no norm around it, no batch policy.
 // Immutable after loading; forward() may run on several threads with different data.
 #pragma once
 
@@ -24,17 +24,17 @@ struct StatePart {
 
 /// What a forward pass of one layer works on.
 struct BlockInput {
-  Matrix<const float> x;            // [T, d_model], normed
-  Offsets offsets;                  // [S + 1], rows of each sequence
-  std::span<float* const> states;   // [S], this layer's state of each sequence: the parts of state_parts(), in order
-  const float* multiplicity;        // [T], or null for ones: how many steps' decay a row stands for
+  Matrix<const float> x;           // [T, d_model], normed
+  Offsets offsets;                 // [S + 1], rows of each sequence
+  std::span<float* const> states;  // [S], this layer's state of each sequence: the parts of state_parts(), in order
+  const float* multiplicity;       // [T], or null for ones: how many steps' decay a row stands for
 };
 
 /// What a layer costs and holds.
 struct BlockCost {
-  double flops_per_token = 0;      // multiply-adds count 2
+  double flops_per_token = 0;  // multiply-adds count 2
   std::int64_t parameters = 0;
-  std::int64_t weight_bytes = 0;   // as packed
+  std::int64_t weight_bytes = 0;  // as packed
 };
 
 class Block {
@@ -54,6 +54,8 @@ class Block {
 };
 
 /// Floats that a part takes in a state: its elements, rounded up so that each part starts on a cache line.
-inline std::int64_t part_floats(const StatePart& part) { return (element_count(part.shape) + 15) / 16 * 16; }
+inline std::int64_t part_floats(const StatePart& part) {
+  return (element_count(part.shape) + 15) / 16 * 16;
+}
 
 }  // namespace molt

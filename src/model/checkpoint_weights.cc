@@ -7,7 +7,9 @@ std::optional<Tensor> CheckpointWeights::find(const std::string& name, const Sha
   return tensor == nullptr ? std::nullopt : std::optional(*tensor);
 }
 
-bool CheckpointWeights::has(const std::string& name) const { return checkpoint_.find(name) != nullptr; }
+bool CheckpointWeights::has(const std::string& name) const {
+  return checkpoint_.find(name) != nullptr;
+}
 
 std::vector<std::string> CheckpointWeights::names() const {
   std::vector<std::string> names;
@@ -15,6 +17,8 @@ std::vector<std::string> CheckpointWeights::names() const {
   return names;
 }
 
-std::string CheckpointWeights::description() const { return checkpoint_.source(); }
+std::string CheckpointWeights::description() const {
+  return checkpoint_.source();
+}
 
 }  // namespace molt

@@ -7,8 +7,8 @@
 namespace molt {
 namespace {
 
-constexpr std::int64_t kSample = 64;    // bytes
-constexpr std::int64_t kSamples = 64;   // a tensor
+constexpr std::int64_t kSample = 64;   // bytes
+constexpr std::int64_t kSamples = 64;  // a tensor
 
 class Fnv1a {
  public:

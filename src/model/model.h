@@ -30,7 +30,8 @@ struct Stream {
 
 class ModelCore {
  public:
-  /// Called after each block with its input residual and its output, [T, d_model] each: what tests and reducers look at.
+  /// Called after each block with its input residual and its output, [T, d_model] each: what tests and reducers look
+  /// at.
   using Observer = std::function<void(std::int64_t layer, Matrix<const float> residual, Matrix<const float> h)>;
 
   /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16. Throws Error that lists wrong tensors.

@@ -54,8 +54,12 @@ std::optional<Tensor> RandomWeights::find(const std::string& name, const Shape& 
   return tensor;
 }
 
-bool RandomWeights::has(const std::string& /*name*/) const { return false; }
+bool RandomWeights::has(const std::string& /*name*/) const {
+  return false;
+}
 
-std::vector<std::string> RandomWeights::names() const { return {}; }
+std::vector<std::string> RandomWeights::names() const {
+  return {};
+}
 
 }  // namespace molt

@@ -11,7 +11,7 @@ namespace molt {
 
 struct StateLayout {
   struct Part {
-    std::string name;     // "layers.3.ssm"
+    std::string name;  // "layers.3.ssm"
     Shape shape;
     std::int64_t offset;  // floats from the beginning of the state
   };

@@ -23,8 +23,8 @@ class CheckpointWeights final : public WeightSource {
   Checkpoint checkpoint_;
 };
 
-/// Tensors of whatever name and shape is asked for, distributed as Mamba initialises them, so that a random model behaves
-/// numerically like a fresh one. The same name and seed give the same tensor.
+/// Tensors of whatever name and shape is asked for, distributed as Mamba initialises them, so that a random model
+/// behaves numerically like a fresh one. The same name and seed give the same tensor.
 class RandomWeights final : public WeightSource {
  public:
   RandomWeights(std::string description, std::uint64_t seed) : description_(std::move(description)), seed_(seed) {}

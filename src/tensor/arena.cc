@@ -25,7 +25,9 @@ float* Arena::floats(std::int64_t n) {
   return result;
 }
 
-Matrix<float> Arena::matrix(std::int64_t rows, std::int64_t cols) { return {floats(rows * cols), rows, cols}; }
+Matrix<float> Arena::matrix(std::int64_t rows, std::int64_t cols) {
+  return {floats(rows * cols), rows, cols};
+}
 
 void Arena::reset() {
   if (blocks_.size() > 1) {

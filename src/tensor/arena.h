@@ -1,7 +1,7 @@
 // Arena: scratch memory for one forward pass, handed out by moving a pointer and taken back all at once.
 //
-// Memory from an arena is uninitialised and valid until reset() or until the Scope it was taken in ends. After the first
-// pass of a given size an arena allocates no more. Not thread-safe: one arena a session.
+// Memory from an arena is uninitialised and valid until reset() or until the Scope it was taken in ends. After the
+// first pass of a given size an arena allocates no more. Not thread-safe: one arena a session.
 #pragma once
 
 #include <cstddef>
@@ -45,8 +45,8 @@ class Arena {
 
  private:
   std::vector<Tensor> blocks_;
-  std::size_t block_ = 0;   // the block that is being handed out
-  std::int64_t used_ = 0;   // floats of it that are taken
+  std::size_t block_ = 0;  // the block that is being handed out
+  std::int64_t used_ = 0;  // floats of it that are taken
 };
 
 }  // namespace molt

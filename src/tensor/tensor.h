@@ -1,8 +1,8 @@
 // Tensor and Matrix: the two ways that molt holds numbers.
 //
-// Tensor is an n-dimensional, contiguous, row-major array with shared ownership of its bytes: a slice of a mapped file, or
-// a buffer of its own. Copying one copies the handle. Tensors of a checkpoint are read-only by convention.
-// Matrix<T> is a non-owning view of rows with a stride: what kernels work on. Both are cheap to copy and carry no lock:
+// Tensor is an n-dimensional, contiguous, row-major array with shared ownership of its bytes: a slice of a mapped file,
+// or a buffer of its own. Copying one copies the handle. Tensors of a checkpoint are read-only by convention. Matrix<T>
+// is a non-owning view of rows with a stride: what kernels work on. Both are cheap to copy and carry no lock:
 // concurrent reads are fine, writes need the caller's order.
 #pragma once
 
@@ -28,13 +28,34 @@ std::string to_string(const Shape& shape);
 
 template <class T>
 struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
-template <> struct DTypeOf<BFloat16> { static constexpr DType value = DType::bf16; };
-template <> struct DTypeOf<Float16> { static constexpr DType value = DType::f16; };
-template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::i64; };
-template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType::i32; };
-template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::u8; };
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<BFloat16> {
+  static constexpr DType value = DType::bf16;
+};
+template <>
+struct DTypeOf<Float16> {
+  static constexpr DType value = DType::f16;
+};
+template <>
+struct DTypeOf<std::int64_t> {
+  static constexpr DType value = DType::i64;
+};
+template <>
+struct DTypeOf<std::int32_t> {
+  static constexpr DType value = DType::i32;
+};
+template <>
+struct DTypeOf<std::uint8_t> {
+  static constexpr DType value = DType::u8;
+};
 
 /// A view of `rows` rows of `cols` contiguous elements, `stride` elements apart. T may be const.
 template <class T>
@@ -51,8 +72,7 @@ struct Matrix {
 
   /// Matrix<T> converts to Matrix<const T>.
   operator Matrix<const T>() const  // NOLINT(google-explicit-constructor)
-    requires(!std::is_const_v<T>)
-  {
+      requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
 

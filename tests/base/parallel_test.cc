@@ -51,9 +51,8 @@ TEST_P(ParallelFor, RethrowsAndStaysUsable) {
 
 TEST_P(ParallelFor, NestedCallsRunInPlace) {
   std::atomic<int> count{0};
-  parallel_for(8, 1, [&](std::int64_t, std::int64_t) {
-    parallel_for(8, 1, [&](std::int64_t, std::int64_t) { ++count; });
-  });
+  parallel_for(8, 1,
+               [&](std::int64_t, std::int64_t) { parallel_for(8, 1, [&](std::int64_t, std::int64_t) { ++count; }); });
   EXPECT_EQ(count, 64);
 }
 

@@ -51,8 +51,8 @@ TEST_P(LargeGolden, Float32) {
     const std::vector<TokenId> argmax = ids("argmax_" + k);
     const auto expected = floats("logprob_" + k);
     const auto last = floats("last_logits_" + k);
-    const double largest = std::abs(*std::max_element(
-        last.begin(), last.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
+    const double largest = std::abs(
+        *std::max_element(last.begin(), last.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
     State state(model);
     const Sequence sequence{&state, text};
     session.feed_all({&sequence, 1}, [&](std::size_t, std::int64_t position, std::span<const float> logits) {

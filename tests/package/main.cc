@@ -1,5 +1,5 @@
-#include <iostream>
 #include <molt/molt.h>
+#include <iostream>
 
 int main(int, char** argv) try {
   const molt::Model model = molt::Model::load(argv[1]);

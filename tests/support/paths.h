@@ -9,12 +9,18 @@
 namespace molt::testing_support {
 
 /// Small files that lie in the repository.
-inline std::string fixture(const std::string& name) { return std::string(MOLT_SOURCE_DIR) + "/tests/fixtures/" + name; }
+inline std::string fixture(const std::string& name) {
+  return std::string(MOLT_SOURCE_DIR) + "/tests/fixtures/" + name;
+}
 
-inline std::string demo_model() { return std::string(MOLT_SOURCE_DIR) + "/models/demo"; }
+inline std::string demo_model() {
+  return std::string(MOLT_SOURCE_DIR) + "/models/demo";
+}
 
 /// Large files beside the repository, which not everybody has.
-inline std::string shared(const std::string& name) { return std::string(MOLT_SHARED_DIR) + "/" + name; }
+inline std::string shared(const std::string& name) {
+  return std::string(MOLT_SHARED_DIR) + "/" + name;
+}
 
 /// The folder of a large model: the unpacked one in the build tree, or the demo model.
 inline std::string large_model(const std::string& name) {

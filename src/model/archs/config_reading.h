@@ -50,11 +50,12 @@ inline std::int64_t get_int_or_auto(const Json& json, const std::string& key, st
 }
 
 /// Limits of dt, [low, high], as time_step_limit and dt_limit hold them. Absent: none.
-inline void read_dt_limit(const Json& json, const std::string& key, const std::string& where, float& low,
-                          float& high) {
+inline void read_dt_limit(const Json& json, const std::string& key, const std::string& where, float& low, float& high) {
   const auto it = json.find(key);
   if (it == json.end() || it->is_null()) return;
-  const auto number = [&](std::size_t i) { return it->is_array() && it->size() == 2 ? number_of((*it)[i]) : std::nullopt; };
+  const auto number = [&](std::size_t i) {
+    return it->is_array() && it->size() == 2 ? number_of((*it)[i]) : std::nullopt;
+  };
   const auto lower = number(0);
   const auto upper = number(1);
   if (!lower || !upper || !(*lower <= *upper)) {
@@ -70,9 +71,13 @@ inline bool has_model_type(const Json& json, const char* type) {
 }
 
 /// The names of a layer's mixer tensors begin with this, in canonical naming.
-inline std::string mixer_prefix(std::int64_t layer) { return fmt::format("backbone.layers.{}.mixer.", layer); }
+inline std::string mixer_prefix(std::int64_t layer) {
+  return fmt::format("backbone.layers.{}.mixer.", layer);
+}
 
 /// Canonical names are Hugging Face's own.
-inline std::string same_name(const std::string& name) { return name; }
+inline std::string same_name(const std::string& name) {
+  return name;
+}
 
 }  // namespace molt

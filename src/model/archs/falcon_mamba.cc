@@ -6,7 +6,9 @@
 namespace molt {
 namespace {
 
-bool matches(const Json& json) { return has_model_type(json, "falcon_mamba"); }
+bool matches(const Json& json) {
+  return has_model_type(json, "falcon_mamba");
+}
 
 ModelSpec read(const Json& json, const std::string& where, bool untied_head) {
   ModelSpec spec{read_hugging_face_config(json, where, untied_head), same_name, {}};

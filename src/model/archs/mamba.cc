@@ -21,7 +21,9 @@ MambaBlockConfig read_mamba_block_config(const Json& json, const std::string& wh
 
 namespace {
 
-bool matches(const Json& json) { return has_model_type(json, "mamba"); }
+bool matches(const Json& json) {
+  return has_model_type(json, "mamba");
+}
 
 ModelSpec read(const Json& json, const std::string& where, bool untied_head) {
   ModelSpec spec{read_hugging_face_config(json, where, untied_head), same_name, {}};

@@ -7,7 +7,9 @@
 namespace molt {
 namespace {
 
-bool matches(const Json& json) { return has_model_type(json, "mamba2"); }
+bool matches(const Json& json) {
+  return has_model_type(json, "mamba2");
+}
 
 ModelSpec read(const Json& json, const std::string& where, bool untied_head) {
   ModelSpec spec{read_hugging_face_config(json, where, untied_head), same_name, {}};

@@ -80,11 +80,11 @@ class MambaBlock final : public Block {
   Linear in_proj_;
   ShortConv conv_;
   Linear x_proj_;
-  Linear dt_proj_;   // its bias is added inside softplus
-  Tensor dt_bias_;   // [Di]
+  Linear dt_proj_;  // its bias is added inside softplus
+  Tensor dt_bias_;  // [Di]
   Linear out_proj_;
-  Tensor A_;         // [N, Di], negative
-  Tensor D_;         // [Di]
+  Tensor A_;  // [N, Di], negative
+  Tensor D_;  // [Di]
 };
 
 }  // namespace

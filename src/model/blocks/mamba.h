@@ -16,7 +16,7 @@ struct MambaBlockConfig {
   std::int64_t d_state = 16;
   std::int64_t d_conv = 4;
   std::int64_t dt_rank = 0;
-  bool bias = false;       // of in_proj and out_proj
+  bool bias = false;  // of in_proj and out_proj
   bool conv_bias = true;
   bool norm_bcdt = false;  // Falcon-Mamba: weightless RMS norms on dt, B and C before they are used
   float bcdt_norm_eps = 1e-6F;

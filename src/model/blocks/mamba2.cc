@@ -73,12 +73,12 @@ class Mamba2Block final : public Block {
  private:
   Mamba2BlockConfig config_;
   std::int64_t conv_channels_;
-  Linear in_proj_;   // z [Di], x [Di], B [G*N], C [G*N], dt [H]
-  ShortConv conv_;   // over x, B, C
-  Tensor dt_bias_;   // [H]
-  Tensor A_;         // [H], negative
-  Tensor D_;         // [Di], one value a channel
-  Tensor norm_;      // [Di], or empty
+  Linear in_proj_;  // z [Di], x [Di], B [G*N], C [G*N], dt [H]
+  ShortConv conv_;  // over x, B, C
+  Tensor dt_bias_;  // [H]
+  Tensor A_;        // [H], negative
+  Tensor D_;        // [Di], one value a channel
+  Tensor norm_;     // [Di], or empty
   Linear out_proj_;
 };
 

@@ -148,8 +148,8 @@ struct Kernels {
 
   // Matrix products (panel_gemm.cc).
   int rounded_bytes;  // of an element that round_row() writes
-  /// Rounds x [n] to bfloat16 (to nearest, ties to even) and pads it with zeros to `padded` elements, in whichever format
-  /// this instruction set multiplies by: bfloat16, or float32 again.
+  /// Rounds x [n] to bfloat16 (to nearest, ties to even) and pads it with zeros to `padded` elements, in whichever
+  /// format this instruction set multiplies by: bfloat16, or float32 again.
   void (*round_row)(const float* x, int64_t n, int64_t padded, void* rounded);
   void (*multiply_panel_f32)(const PanelProduct& product);
   void (*multiply_panel_bf16)(const PanelProduct& product);
