@@ -11,36 +11,47 @@
 #include "molt/error.h"
 #include "output.h"
 
-int main(int argc, char** argv) {
-  using namespace molt;
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes is met where output is written, and states are still saved
-  CLI::App app{"molt runs and compresses state space language models (Mamba, Mamba-2)."};
+namespace molt::cli {
+namespace {
+
+void run(int argc, char** argv, CLI::App& app) {
   app.name("molt");
   app.set_version_flag("--version", std::string("molt ") + MOLT_VERSION);
   app.require_subcommand(1);
   app.footer("`molt COMMAND --help` explains each command.");
-  for (const auto& [name, command] : Registry<cli::Command>::instance().entries()) {
+  for (const auto& [name, command] : Registry<Command>::instance().entries()) {
     command.setup(*app.add_subcommand(name, command.summary));
   }
+  app.parse(argc, argv);
+  finish_standard_output();
+}
+
+int report(const char* prefix, const std::exception& error, int exit_code) {
+  std::cerr << "molt: " << prefix << error.what() << "\n";
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace molt::cli
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes is met where output is written, and states are still saved
+  CLI::App app{"molt runs and compresses state space language models (Mamba, Mamba-2)."};
   try {
-    app.parse(argc, argv);
-    cli::finish_standard_output();
+    molt::cli::run(argc, argv, app);
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
-  } catch (const cli::Interrupted&) {
+  } catch (const molt::cli::Interrupted&) {
     return 130;
-  } catch (const Error& error) {
-    std::cerr << "molt: " << error.what() << "\n";
-    return 2;
+  } catch (const molt::Error& error) {
+    return molt::cli::report("", error, 2);
   } catch (const std::system_error& error) {  // files and threads that the system refuses
-    std::cerr << "molt: " << error.what() << "\n";
-    return 2;
+    return molt::cli::report("", error, 2);
   } catch (const std::bad_alloc&) {
     std::cerr << "molt: out of memory: try a smaller model, --window or batch\n";
     return 1;
   } catch (const std::exception& error) {
-    std::cerr << "molt: internal error: " << error.what() << "\n";
-    return 1;
+    return molt::cli::report("internal error: ", error, 1);
   }
 }

@@ -21,7 +21,7 @@ class RangeFunction {
  public:
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFunction>)
-      RangeFunction(F&& f)  // NOLINT(google-explicit-constructor): as std::function
+      RangeFunction(F&& f)  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload): constrained
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* object, std::int64_t begin, std::int64_t end) {
           (*static_cast<std::remove_reference_t<F>*>(object))(begin, end);

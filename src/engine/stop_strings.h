@@ -33,7 +33,7 @@ class StopStrings {
       stop_end = end;
     }
     found_ = stop != std::string::npos;
-    const std::string certain = held_.substr(0, found_ ? stop : held_.size() - longest_beginning());
+    std::string certain = held_.substr(0, found_ ? stop : held_.size() - longest_beginning());
     held_.erase(0, certain.size());
     return certain;
   }

@@ -164,7 +164,7 @@ void check_coverage(const std::map<std::string, Entry>& entries, std::size_t dat
 
 }  // namespace
 
-SafetensorsFile read_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
                                  const std::string& name) {
   const std::string_view text = header_text(bytes, name);
   const auto data = bytes.subspan(kLengthWord + text.size());

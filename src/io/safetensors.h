@@ -32,7 +32,7 @@ struct SafetensorsFile {
 SafetensorsFile read_safetensors(const std::string& path);
 
 /// Reads a file's bytes, which `owner` keeps alive; `name` stands in messages.
-SafetensorsFile read_safetensors(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
                                  const std::string& name);
 
 /// Writes `tensors` in the order given, atomically: on an Error (disk full, say) the file at `path` is what it was.

@@ -134,7 +134,7 @@ struct Constant {
 
 /// All lanes of a vector; converts to their number. at() and put() take it or an int that counts the first lanes.
 struct Whole {
-  constexpr operator int() const { return kLanes; }
+  constexpr operator int() const { return kLanes; }  // NOLINT(google-explicit-constructor)
 };
 static inline VecF at(const float* from, Whole) {
   return load(from);
