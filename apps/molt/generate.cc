@@ -1,6 +1,7 @@
 // molt generate: continues a text.
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <iostream>
 #include <memory>
@@ -100,6 +101,14 @@ std::string check_is_dash(const std::string& value) {
   return value == "-" ? "" : fmt::format("\"{}\": give the text to continue behind --prompt, or - to read it", value);
 }
 
+/// The parser of options would take -1 for a large number.
+std::string check_is_seed(const std::string& value) {
+  std::uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seed);
+  if (error == std::errc() && end == value.data() + value.size()) return "";
+  return fmt::format("{} is no whole number from 0 to {}", value, UINT64_MAX);
+}
+
 void run(Options& options) {
   // Asking for any kind of randomness without a temperature means temperature 1.
   SamplingOptions& sampling = options.generate.sampling;
@@ -152,21 +161,26 @@ void setup(CLI::App& app) {
       ->excludes(file);
   app.add_flag("--bos", options->bos, "Begin the text with the model's begin-of-text token");
   GenerateOptions& generate = options->generate;
-  app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")->capture_default_str();
+  app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")
+      ->check(count_from(0))
+      ->capture_default_str();
   SamplingOptions& sampling = generate.sampling;
   options->temperature = app.add_option("-t,--temperature", sampling.temperature,
                                         "0: always the likeliest token (the default, but 1 with --seed, --top-k, "
                                         "--top-p or --min-p); above 0: draw at random, flatter the higher");
-  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)");
+  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)")->check(count_from(0));
   app.add_option("--top-p", sampling.top_p, "Draw among the likeliest tokens that sum to probability P");
   app.add_option("--min-p", sampling.min_p, "Draw among tokens at least P times as likely as the likeliest");
   app.add_option("--repetition-penalty", sampling.repetition_penalty,
                  "Above 1: make tokens of the text so far less likely");
-  options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text");
+  options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text")
+                      ->check(CLI::Validator(check_is_seed, "", "seed"));
   app.add_option("--stop", generate.stop, "End before this text comes up (may be given several times)")
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
-  app.add_option("--window", options->window, "Tokens of the prompt that are read together")->capture_default_str();
+  app.add_option("--window", options->window, "Tokens of the prompt that are read together")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file");
   app.add_option("--load-state", options->load_state, "Go on from a state that --save-state wrote");
   app.add_flag("--json", options->json, "Print one JSON object: text, ids, timings");

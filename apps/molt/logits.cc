@@ -69,7 +69,8 @@ Ids read_tensor_ids(const std::string& bytes, const std::string& path) {
   for (std::int64_t at = 0; at < tensor.size(); at += length) {
     std::vector<TokenId>& row = rows.emplace_back();
     for (std::int64_t i = at; i < at + length; ++i) {
-      const std::int64_t id = tensor.dtype() == DType::i64 ? tensor.as<std::int64_t>()[i] : tensor.as<std::int32_t>()[i];
+      const std::int64_t id =
+          tensor.dtype() == DType::i64 ? tensor.as<std::int64_t>()[i] : tensor.as<std::int32_t>()[i];
       if (id < 0 || id > INT32_MAX) fail("{}: input_ids holds {}, which is no token id", path, id);
       row.push_back(static_cast<TokenId>(id));
     }
@@ -81,7 +82,8 @@ Ids read_ids(const Options& options, const Model& model) {
   if (options.text) return {model.tokenizer().encode(*options.text)};
   if (options.ids) return {parse_ids(*options.ids, "--ids")};
   const std::string text = read_text(options.ids_file);
-  // A safetensors file begins with the length of its header, below 2^32 in practice: zeros in its high bytes. Text has none.
+  // A safetensors file begins with the length of its header, below 2^32 in practice: zeros in its high bytes. Text has
+  // none.
   if (text.size() >= 8 && text.substr(4, 4) == std::string(4, '\0')) return read_tensor_ids(text, options.ids_file);
   Ids rows;
   std::size_t line_number = 0;
@@ -101,8 +103,8 @@ Tensor ids_tensor(const Ids& rows, bool ragged) {
   for (const auto& row : rows) flat.insert(flat.end(), row.begin(), row.end());
   const auto count = static_cast<std::int64_t>(flat.size());
   const auto sequences = static_cast<std::int64_t>(rows.size());
-  Tensor tensor = Tensor::uninitialized(DType::i64, ragged || sequences == 1 ? Shape{count}
-                                                                             : Shape{sequences, count / sequences});
+  Tensor tensor =
+      Tensor::uninitialized(DType::i64, ragged || sequences == 1 ? Shape{count} : Shape{sequences, count / sequences});
   std::copy(flat.begin(), flat.end(), tensor.as<std::int64_t>());
   return tensor;
 }
@@ -162,13 +164,16 @@ void setup(CLI::App& app) {
   auto* input = app.add_option_group("input", "What to run (one of these)");
   input->add_option("--text", options->text, "A text, tokenized with the model's tokenizer");
   input->add_option("--ids", options->ids, "Token ids: 1,2,3");
-  input->add_option("--ids-file", options->ids_file,
-                    "A safetensors file with input_ids [S, L], or a text file with a sequence of ids a line; all run as "
-                    "one ragged batch");
+  input->add_option(
+      "--ids-file", options->ids_file,
+      "A safetensors file with input_ids [S, L], or a text file with a sequence of ids a line; all run as "
+      "one ragged batch");
   input->require_option(1);
   app.add_option("-o,--out", options->out, "The safetensors file to write")->required();
   app.add_flag("--all", options->all, "Logits of every position, not only of each sequence's last");
-  app.add_option("--window", options->window, "Tokens that are read together")->capture_default_str();
+  app.add_option("--window", options->window, "Tokens that are read together")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.footer(
       "Writes input_ids and logits in float32: [S, vocabulary], the last position of each of S sequences; with --all "
       "[L, vocabulary] of one sequence, [S, L, vocabulary] of several. Where lengths differ, both lie packed as [T], "

@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <set>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "io/safetensors.h"
 #include "io/tokenizer/utf8.h"
@@ -248,8 +248,8 @@ TEST(Generate, StreamsTheSameTextInWholeCharacters) {
 TEST(Generate, EndsQuietlyWhenNobodyReadsOn) {
   const TempFolder folder;
   const std::string state = folder.path("text.state");
-  const Finished f = generate_with({"-p", kPrompt, "-n", "100000000", "--ignore-eos", "--save-state", state},
-                                   {.close_out_after = 1});
+  const Finished f =
+      generate_with({"-p", kPrompt, "-n", "100000000", "--ignore-eos", "--save-state", state}, {.close_out_after = 1});
   EXPECT_TRUE(succeeds(f));
   EXPECT_EQ(f.err, "");
   EXPECT_TRUE(std::filesystem::exists(state)) << "what was asked for beside the text is done all the same";
@@ -258,8 +258,8 @@ TEST(Generate, EndsQuietlyWhenNobodyReadsOn) {
 TEST(Generate, EndsInGoodOrderOnAnInterrupt) {
   const TempFolder folder;
   const std::string state = folder.path("text.state");
-  const Finished f = generate_with({"-p", kPrompt, "-n", "100000000", "--ignore-eos", "--save-state", state},
-                                   {.interrupt_after = 20});
+  const Finished f =
+      generate_with({"-p", kPrompt, "-n", "100000000", "--ignore-eos", "--save-state", state}, {.interrupt_after = 20});
   EXPECT_EQ(f.code, 130) << f;
   EXPECT_TRUE(f.out.ends_with('\n')) << f;
   EXPECT_EQ(f.err, "");

@@ -12,7 +12,9 @@ struct Streamed {
   bool found;
 
   friend bool operator==(const Streamed&, const Streamed&) = default;
-  friend std::ostream& operator<<(std::ostream& out, const Streamed& s) { return out << s.text << (s.found ? "|" : ""); }
+  friend std::ostream& operator<<(std::ostream& out, const Streamed& s) {
+    return out << s.text << (s.found ? "|" : "");
+  }
 };
 
 Streamed stream(const std::vector<std::string>& stops, const std::vector<std::string>& pieces) {

@@ -1,7 +1,7 @@
 // run_command(): runs a program as a user would, and gives back all that it said.
 //
-// No shell is involved: arguments arrive as they are. One command at a time a process; standard input is a pipe, never a
-// terminal.
+// No shell is involved: arguments arrive as they are. One command at a time a process; standard input is a pipe, never
+// a terminal.
 #pragma once
 
 #include <fcntl.h>
@@ -38,10 +38,10 @@ struct Finished {
 };
 
 struct CommandOptions {
-  std::string in;                                 // standard input
-  std::optional<std::string> out_path;            // where standard output goes instead of into Finished::out
-  std::optional<std::size_t> close_out_after;     // bytes of output after which nobody reads any more
-  std::optional<std::size_t> interrupt_after;     // bytes of output after which SIGINT is sent, once
+  std::string in;                              // standard input
+  std::optional<std::string> out_path;         // where standard output goes instead of into Finished::out
+  std::optional<std::size_t> close_out_after;  // bytes of output after which nobody reads any more
+  std::optional<std::size_t> interrupt_after;  // bytes of output after which SIGINT is sent, once
   std::chrono::seconds timeout{60};
 };
 
