@@ -227,7 +227,7 @@ void print_table(const Report& report, const Model& model) {
 
 void run(const Options& options) {
   if (options.model.model.empty() == options.shape.empty()) {
-    fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
+    fail("name either a model folder or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
   }
   const LoadOptions load = options.model.prepare();
   const Model model = options.shape.empty() ? Model::load(options.model.model, load)

@@ -36,14 +36,28 @@ struct Options {
   CLI::Option* seed = nullptr;
 };
 
+struct Prompt {
+  std::string where;  // for messages
+  std::string text;
+};
+
 /// The prompt that was asked for, from whichever place; nothing when a loaded state is to go on by itself.
-std::optional<std::string> read_prompt(const Options& options) {
-  if (!options.standard_input.empty()) return read_text("-");
-  if (options.prompt) return options.prompt;
-  if (options.prompt_file) return read_text(*options.prompt_file);
+std::optional<Prompt> read_prompt(const Options& options) {
+  const auto standard_input = [] { return Prompt{"standard input", read_text("-")}; };
+  if (!options.standard_input.empty()) return standard_input();
+  if (options.prompt) return Prompt{"--prompt", *options.prompt};
+  if (options.prompt_file) return Prompt{*options.prompt_file, read_text(*options.prompt_file)};
   if (options.load_state) return std::nullopt;
   if (isatty(STDIN_FILENO) != 0) fail("no prompt: give --prompt TEXT, --prompt-file FILE, or text on standard input");
-  return read_text("-");
+  return standard_input();
+}
+
+std::vector<TokenId> encode(const Prompt& prompt, const Tokenizer& tokenizer) {
+  try {
+    return tokenizer.encode(prompt.text);
+  } catch (const Error& error) {
+    fail("{}: {}", prompt.where, error.what());
+  }
 }
 
 /// A text, its state, and the tokens of it that the state has yet to see.
@@ -61,10 +75,10 @@ Text begin_text(const Options& options, const Model& model) {
     State::Saved saved = State::load(*options.load_state, model);
     text = {std::move(saved.state), std::move(saved.ids)};
   }
-  const std::optional<std::string> prompt = read_prompt(options);
+  const std::optional<Prompt> prompt = read_prompt(options);
   if (options.bos && text.ids.empty()) text.ids.push_back(model.bos());
   if (prompt) {
-    const std::vector<TokenId> ids = model.tokenizer().encode(*prompt);
+    const std::vector<TokenId> ids = encode(*prompt, model.tokenizer());
     text.ids.insert(text.ids.end(), ids.begin(), ids.end());
   }
   if (text.ids.empty()) text.ids.push_back(model.bos());  // an empty text begins where every document does

@@ -290,8 +290,8 @@ TEST(BadPrompt, ThatIsNotUtf8) {
     arguments.insert(arguments.begin(), start.begin(), start.end());
     return molt(std::move(arguments), options);
   };
-  EXPECT_TRUE(is_refused(with({"-p", "abc\xFF"}), {"UTF-8", "3"}));
-  EXPECT_TRUE(is_refused(with({"-"}, {.in = "\xE6\x97"}), {"UTF-8"}));
+  EXPECT_TRUE(is_refused(with({"-p", "abc\xFF"}), {"--prompt", "UTF-8", "3"}));
+  EXPECT_TRUE(is_refused(with({"-"}, {.in = "\xE6\x97"}), {"standard input", "UTF-8"}));
   EXPECT_TRUE(is_refused(with({"-p", "a", "--stop", "\xA9"}), {"stop", "UTF-8"}));
 }
 
