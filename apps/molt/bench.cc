@@ -35,7 +35,7 @@ struct Options {
   std::int64_t window = 2048;
   std::int64_t repeat = 5;
   std::uint64_t seed = 1;
-  bool ceilings = true;
+  bool no_ceilings = false;
   bool json = false;
 };
 
@@ -139,7 +139,7 @@ Report measure(const Options& options, const Model& model) {
     }
   }
   report.peak_memory_bytes = peak_memory_bytes();  // before the ceilings, which need memory of their own
-  for (const int count : options.ceilings ? threads : std::vector<int>{}) {
+  for (const int count : options.no_ceilings ? std::vector<int>{} : threads) {
     set_num_threads(count);
     report.ceilings.emplace_back(count, measure_ceilings(model.core()->backend(), model.core()->dtype()));
   }
@@ -227,7 +227,8 @@ void print_table(const Report& report, const Model& model) {
 
 void run(const Options& options) {
   if (options.model.model.empty() == options.shape.empty()) {
-    fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
+    fail("name either a model folder or a published shape with --shape (one of: {})",
+         fmt::join(published_shapes(), ", "));
   }
   const LoadOptions load = options.model.prepare();
   const Model model =
@@ -267,12 +268,14 @@ void setup(CLI::App& app) {
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  app.add_option("--window", options->window, "Tokens of a prompt that are read together")->capture_default_str();
+  app.add_option("--window", options->window, "Tokens of a prompt that are read together")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.add_option("--repeat", options->repeat, "Repetitions; the median counts")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   app.add_option("--seed", options->seed, "Of random weights and prompts")->capture_default_str();
-  app.add_flag("!--no-ceilings", options->ceilings, "Skip measuring what the machine can do at best");
+  app.add_flag("--no-ceilings", options->no_ceilings, "Skip measuring what the machine can do at best");
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(
       "Examples:\n"

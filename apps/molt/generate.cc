@@ -1,6 +1,7 @@
 // molt generate: continues a text.
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <iostream>
 #include <memory>
@@ -35,14 +36,28 @@ struct Options {
   CLI::Option* seed = nullptr;
 };
 
+struct Prompt {
+  std::string where;  // for messages
+  std::string text;
+};
+
 /// The prompt that was asked for, from whichever place; nothing when a loaded state is to go on by itself.
-std::optional<std::string> read_prompt(const Options& options) {
-  if (!options.standard_input.empty()) return read_text("-");
-  if (options.prompt) return options.prompt;
-  if (options.prompt_file) return read_text(*options.prompt_file);
+std::optional<Prompt> read_prompt(const Options& options) {
+  const auto standard_input = [] { return Prompt{"standard input", read_text("-")}; };
+  if (!options.standard_input.empty()) return standard_input();
+  if (options.prompt) return Prompt{"--prompt", *options.prompt};
+  if (options.prompt_file) return Prompt{*options.prompt_file, read_text(*options.prompt_file)};
   if (options.load_state) return std::nullopt;
   if (isatty(STDIN_FILENO) != 0) fail("no prompt: give --prompt TEXT, --prompt-file FILE, or text on standard input");
-  return read_text("-");
+  return standard_input();
+}
+
+std::vector<TokenId> encode(const Prompt& prompt, const Tokenizer& tokenizer) {
+  try {
+    return tokenizer.encode(prompt.text);
+  } catch (const Error& error) {
+    fail("{}: {}", prompt.where, error.what());
+  }
 }
 
 /// A text, its state, and the tokens of it that the state has yet to see.
@@ -60,10 +75,10 @@ Text begin_text(const Options& options, const Model& model) {
     State::Saved saved = State::load(*options.load_state, model);
     text = {std::move(saved.state), std::move(saved.ids)};
   }
-  const std::optional<std::string> prompt = read_prompt(options);
+  const std::optional<Prompt> prompt = read_prompt(options);
   if (options.bos && text.ids.empty()) text.ids.push_back(model.bos());
   if (prompt) {
-    const std::vector<TokenId> ids = model.tokenizer().encode(*prompt);
+    const std::vector<TokenId> ids = encode(*prompt, model.tokenizer());
     text.ids.insert(text.ids.end(), ids.begin(), ids.end());
   }
   if (text.ids.empty()) text.ids.push_back(model.bos());  // an empty text begins where every document does
@@ -98,6 +113,14 @@ void stop_in_order_on_interrupt() {
 /// Standard input has one spelling; anything else in its place is most likely the prompt.
 std::string check_is_dash(const std::string& value) {
   return value == "-" ? "" : fmt::format("\"{}\": give the text to continue behind --prompt, or - to read it", value);
+}
+
+/// The parser of options would take -1 for a large number.
+std::string check_is_seed(const std::string& value) {
+  std::uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seed);
+  if (error == std::errc() && end == value.data() + value.size()) return "";
+  return fmt::format("{} is no whole number from 0 to {}", value, UINT64_MAX);
 }
 
 void run(Options& options) {
@@ -152,21 +175,26 @@ void setup(CLI::App& app) {
       ->excludes(file);
   app.add_flag("--bos", options->bos, "Begin the text with the model's begin-of-text token");
   GenerateOptions& generate = options->generate;
-  app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")->capture_default_str();
+  app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")
+      ->check(count_from(0))
+      ->capture_default_str();
   SamplingOptions& sampling = generate.sampling;
   options->temperature = app.add_option("-t,--temperature", sampling.temperature,
                                         "0: always the likeliest token (the default, but 1 with --seed, --top-k, "
                                         "--top-p or --min-p); above 0: draw at random, flatter the higher");
-  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)");
+  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)")->check(count_from(0));
   app.add_option("--top-p", sampling.top_p, "Draw among the likeliest tokens that sum to probability P");
   app.add_option("--min-p", sampling.min_p, "Draw among tokens at least P times as likely as the likeliest");
   app.add_option("--repetition-penalty", sampling.repetition_penalty,
                  "Above 1: make tokens of the text so far less likely");
-  options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text");
+  options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text")
+                      ->check(CLI::Validator(check_is_seed, "", "seed"));
   app.add_option("--stop", generate.stop, "End before this text comes up (may be given several times)")
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
-  app.add_option("--window", options->window, "Tokens of the prompt that are read together")->capture_default_str();
+  app.add_option("--window", options->window, "Tokens of the prompt that are read together")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file");
   app.add_option("--load-state", options->load_state, "Go on from a state that --save-state wrote");
   app.add_flag("--json", options->json, "Print one JSON object: text, ids, timings");

@@ -90,7 +90,8 @@ void print_table(const nlohmann::json& d) {
 
 void run(const Options& options) {
   if (options.model.model.empty() == options.shape.empty()) {
-    fail("name a model folder, or a published shape with --shape (one of: {})", fmt::join(published_shapes(), ", "));
+    fail("name either a model folder or a published shape with --shape (one of: {})",
+         fmt::join(published_shapes(), ", "));
   }
   const Model model =
       options.shape.empty() ? options.model.load() : Model::random(options.shape, 1, options.model.prepare());

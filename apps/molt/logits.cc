@@ -171,7 +171,9 @@ void setup(CLI::App& app) {
   input->require_option(1);
   app.add_option("-o,--out", options->out, "The safetensors file to write")->required();
   app.add_flag("--all", options->all, "Logits of every position, not only of each sequence's last");
-  app.add_option("--window", options->window, "Tokens that are read together")->capture_default_str();
+  app.add_option("--window", options->window, "Tokens that are read together")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.footer(
       "Writes input_ids and logits in float32: [S, vocabulary], the last position of each of S sequences; with --all "
       "[L, vocabulary] of one sequence, [S, L, vocabulary] of several. Where lengths differ, both lie packed as [T], "

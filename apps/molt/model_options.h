@@ -30,6 +30,12 @@ struct ModelOptions {
   Model load() const;
 };
 
+/// A check of options that count something: whole numbers from `low` on, within reason (the parser takes a number that
+/// is too large for the largest).
+inline CLI::Range count_from(std::int64_t low) {
+  return {low, std::int64_t{1} << 48};
+}
+
 /// The whole of a file or pipe, or of standard input for "-". Throws Error.
 std::string read_text(const std::string& path);
 

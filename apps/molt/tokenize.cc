@@ -103,7 +103,7 @@ void run(const Options& options) {
 
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("model", options->model, "A model's folder, or a tokenizer.json")
+  app.add_option("MODEL", options->model, "A model's folder, or a tokenizer.json")
       ->required()
       ->type_name("FOLDER|TOKENIZER.json");
   auto* text = app.add_option("--text", options->text, "The one input, instead of the lines of standard input");

@@ -18,10 +18,11 @@ ModelSpec read_model_spec(const nlohmann::json& config, const std::string& where
     return spec;
   }
   const auto type = config.find("model_type");
-  fail("{}: {}; molt reads {} (model_type) and mamba_ssm's own configurations (d_model, n_layer, ssm_cfg)", where,
-       type == config.end() ? std::string("it names no model_type")
-                            : fmt::format("unknown model_type {}", describe(*type)),
-       fmt::join(registry.names(), ", "));
+  fail(
+      "{}: {}; molt reads {} (mamba_ssm: that package's own files, with d_model, n_layer and ssm_cfg instead of a "
+      "model_type)",
+      where, type == config.end() ? "it names no model_type" : fmt::format("model_type is {}", describe(*type)),
+      fmt::join(registry.names(), ", "));
 }
 
 }  // namespace molt
