@@ -247,34 +247,41 @@ void setup(CLI::App& app) {
   app.get_option("MODEL")->required(false);
   app.remove_option(app.get_option("--threads"));
   app.add_option("--threads", options->threads, "Numbers of threads to measure with: 1,2")
+      ->type_name("N,...")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 1024));
   app.add_option("--shape", options->shape,
-                 "Random weights at a published shape instead of a model: mamba-130m, mamba2-2.7b, ...");
+                 "Random weights at a published shape instead of a model: mamba-130m, mamba2-2.7b, ...")
+      ->type_name("NAME");
   const auto lengths = CLI::Range(std::int64_t{0}, std::int64_t{1} << 30);
   app.add_option("--prefill", options->prefill, "Prompt lengths: 512,2048 (0: none)")
+      ->type_name("N,...")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(lengths)
       ->capture_default_str();
   app.add_option("--decode", options->decode, "Numbers of tokens to decode: 128 (0: none)")
+      ->type_name("N,...")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(lengths)
       ->capture_default_str();
   app.add_option("--batch", options->batches, "Numbers of sequences at once: 1,16")
+      ->type_name("N,...")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--window", options->window, "Tokens of a prompt that are read together")
+      ->type_name("N")
       ->check(count_from(1))
       ->capture_default_str();
   app.add_option("--repeat", options->repeat, "Repetitions; the median counts")
+      ->type_name("N")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
-  app.add_option("--seed", options->seed, "Of random weights and prompts")->capture_default_str();
+  app.add_option("--seed", options->seed, "Of random weights and prompts")->type_name("N")->capture_default_str();
   app.add_flag("--no-ceilings", options->no_ceilings, "Skip measuring what the machine can do at best");
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(

@@ -166,37 +166,50 @@ void run(Options& options) {
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   options->model.add_to(app);
-  auto* prompt = app.add_option("-p,--prompt", options->prompt, "Text to continue");
-  auto* file = app.add_option("--prompt-file", options->prompt_file, "File with the text to continue");
+  auto* prompt = app.add_option("-p,--prompt", options->prompt, "Text to continue")->type_name("TEXT");
+  auto* file =
+      app.add_option("--prompt-file", options->prompt_file, "File with the text to continue")->type_name("FILE");
   file->excludes(prompt);
   app.add_option("STDIN", options->standard_input, "- continues the text on standard input")
+      ->type_name("")
       ->check(CLI::Validator(check_is_dash, "", "dash"))
       ->excludes(prompt)
       ->excludes(file);
   app.add_flag("--bos", options->bos, "Begin the text with the model's begin-of-text token");
   GenerateOptions& generate = options->generate;
   app.add_option("-n,--max-tokens", generate.max_tokens, "Most tokens to generate")
+      ->type_name("N")
       ->check(count_from(0))
       ->capture_default_str();
   SamplingOptions& sampling = generate.sampling;
   options->temperature = app.add_option("-t,--temperature", sampling.temperature,
                                         "0: always the likeliest token (the default, but 1 with --seed, --top-k, "
-                                        "--top-p or --min-p); above 0: draw at random, flatter the higher");
-  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)")->check(count_from(0));
-  app.add_option("--top-p", sampling.top_p, "Draw among the likeliest tokens that sum to probability P");
-  app.add_option("--min-p", sampling.min_p, "Draw among tokens at least P times as likely as the likeliest");
+                                        "--top-p or --min-p); above 0: draw at random, flatter the higher")
+                             ->type_name("T");
+  app.add_option("--top-k", sampling.top_k, "Draw among the K likeliest tokens (0: all)")
+      ->type_name("K")
+      ->check(count_from(0));
+  app.add_option("--top-p", sampling.top_p, "Draw among the likeliest tokens that sum to probability P")
+      ->type_name("P");
+  app.add_option("--min-p", sampling.min_p, "Draw among tokens at least P times as likely as the likeliest")
+      ->type_name("P");
   app.add_option("--repetition-penalty", sampling.repetition_penalty,
-                 "Above 1: make tokens of the text so far less likely");
+                 "Above 1: make tokens of the text so far less likely")
+      ->type_name("X");
   options->seed = app.add_option("--seed", sampling.seed, "Same seed and options: same text")
+                      ->type_name("N")
                       ->check(CLI::Validator(check_is_seed, "", "seed"));
   app.add_option("--stop", generate.stop, "End before this text comes up (may be given several times)")
+      ->type_name("TEXT")
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
   app.add_option("--window", options->window, "Tokens of the prompt that are read together")
+      ->type_name("N")
       ->check(count_from(1))
       ->capture_default_str();
-  app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file");
-  app.add_option("--load-state", options->load_state, "Go on from a state that --save-state wrote");
+  app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file")
+      ->type_name("FILE");
+  app.add_option("--load-state", options->load_state, "Go on from a state that --save-state wrote")->type_name("FILE");
   app.add_flag("--json", options->json, "Print one JSON object: text, ids, timings");
   app.footer(
       "Examples:\n"

@@ -36,23 +36,24 @@ nlohmann::json describe(const Model& model) {
     state.push_back({{"name", part.name}, {"shape", part.shape}, {"bytes", element_count(part.shape) * 4}});
   }
   const BlockCost cost = core.cost();
-  nlohmann::json result = {{"model", model.source()},
-                           {"architecture", config.architecture},
-                           {"blocks", blocks},
-                           {"layers", config.n_layer},
-                           {"d_model", config.d_model},
-                           {"vocab_size", config.vocab_size},
-                           {"vocab_tokens", config.n_tokens},
-                           {"tied_embeddings", config.tie_embeddings},
-                           {"norm_eps", config.norm_eps},
-                           {"parameters", cost.parameters},
-                           {"dtype", name_of(core.dtype())},
-                           {"flops_per_token", cost.flops_per_token},
-                           {"weight_bytes", cost.weight_bytes},
-                           {"state_bytes", core.state_layout().bytes()},
-                           {"state_per_layer", state},
-                           {"fingerprint", core.fingerprint()},
-                           {"tokenizer", nullptr}};
+  nlohmann::json result = {
+      {"model", model.source()},
+      {"architecture", config.architecture},
+      {"blocks", blocks},
+      {"layers", config.n_layer},
+      {"d_model", config.d_model},
+      {"vocab_size", config.vocab_size},
+      {"vocab_tokens", config.n_tokens},
+      {"tied_embeddings", config.tie_embeddings},
+      {"norm_eps", config.norm_eps},
+      {"parameters", cost.parameters},
+      {"dtypes", {{"matrices", name_of(core.dtype())}, {"vectors", "f32"}, {"activations", "f32"}, {"state", "f32"}}},
+      {"flops_per_token", cost.flops_per_token},
+      {"weight_bytes", cost.weight_bytes},
+      {"state_bytes", core.state_layout().bytes()},
+      {"state_per_layer", state},
+      {"fingerprint", core.fingerprint()},
+      {"tokenizer", nullptr}};
   if (model.has_tokenizer()) {
     result["tokenizer"] = {{"type", "byte-level BPE"},
                            {"vocab_size", model.tokenizer().vocab_size()},
@@ -74,8 +75,9 @@ void print_table(const nlohmann::json& d) {
   row("vocabulary", fmt::format("{} rows for {} tokens, {}", d["vocab_size"].get<std::int64_t>(),
                                 d["vocab_tokens"].get<std::int64_t>(),
                                 d["tied_embeddings"].get<bool>() ? "embedding and head tied" : "head of its own"));
-  row("weights", fmt::format("{} as {}", human_bytes(d["weight_bytes"].get<double>()), d["dtype"].get<std::string>()));
-  row("state", fmt::format("{} a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>())));
+  row("weights", fmt::format("{}: matrices in {}, vectors in f32", human_bytes(d["weight_bytes"].get<double>()),
+                             d["dtypes"]["matrices"].get<std::string>()));
+  row("state", fmt::format("{} in f32 a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>())));
   for (const auto& part : d["state_per_layer"]) {
     row("", fmt::format("{} {} a layer", part["name"].get<std::string>(), to_string(part["shape"].get<Shape>())));
   }
@@ -107,7 +109,8 @@ void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   options->model.add_to(app);
   app.get_option("MODEL")->required(false);
-  app.add_option("--shape", options->shape, "A published shape instead of a model: mamba-130m, mamba2-2.7b, ...");
+  app.add_option("--shape", options->shape, "A published shape instead of a model: mamba-130m, mamba2-2.7b, ...")
+      ->type_name("NAME");
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer("Example:\n  molt inspect models/demo");
   app.callback([options] { run(*options); });

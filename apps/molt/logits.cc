@@ -162,16 +162,18 @@ void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   options->model.add_to(app);
   auto* input = app.add_option_group("input", "What to run (one of these)");
-  input->add_option("--text", options->text, "A text, tokenized with the model's tokenizer");
-  input->add_option("--ids", options->ids, "Token ids: 1,2,3");
-  input->add_option(
-      "--ids-file", options->ids_file,
-      "A safetensors file with input_ids [S, L], or a text file with a sequence of ids a line; all run as "
-      "one ragged batch");
+  input->add_option("--text", options->text, "A text, tokenized with the model's tokenizer")->type_name("TEXT");
+  input->add_option("--ids", options->ids, "Token ids: 1,2,3")->type_name("IDS");
+  input
+      ->add_option("--ids-file", options->ids_file,
+                   "A safetensors file with input_ids [S, L], or a text file with a sequence of ids a line; all run as "
+                   "one ragged batch")
+      ->type_name("FILE");
   input->require_option(1);
-  app.add_option("-o,--out", options->out, "The safetensors file to write")->required();
+  app.add_option("-o,--out", options->out, "The safetensors file to write")->type_name("FILE")->required();
   app.add_flag("--all", options->all, "Logits of every position, not only of each sequence's last");
   app.add_option("--window", options->window, "Tokens that are read together")
+      ->type_name("N")
       ->check(count_from(1))
       ->capture_default_str();
   app.footer(

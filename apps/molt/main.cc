@@ -7,7 +7,9 @@
 #include <new>
 #include <system_error>
 
+#include "base/fail.h"
 #include "command.h"
+#include "help_formatter.h"
 #include "molt/error.h"
 #include "output.h"
 
@@ -16,11 +18,15 @@ namespace {
 
 void run(int argc, char** argv, CLI::App& app) {
   app.name("molt");
+  app.formatter(std::make_shared<HelpFormatter>());  // subcommands inherit it
   app.set_version_flag("--version", std::string("molt ") + MOLT_VERSION);
   app.require_subcommand(1);
   app.footer("`molt COMMAND --help` explains each command.");
   for (const auto& [name, command] : Registry<Command>::instance().entries()) {
     command.setup(*app.add_subcommand(name, command.summary));
+  }
+  if (argc > 1 && argv[1][0] != '-' && Registry<Command>::instance().find(argv[1]) == nullptr) {
+    fail("unknown command '{}'; known: {}", argv[1], fmt::join(Registry<Command>::instance().names(), ", "));
   }
   app.parse(argc, argv);
   finish_standard_output();

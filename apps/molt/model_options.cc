@@ -19,19 +19,26 @@ namespace molt::cli {
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("MODEL", model,
                  "Model folder: config.json with model.safetensors (Hugging Face) or pytorch_model.bin (mamba_ssm)")
+      ->type_name("FOLDER")
       ->required();
-  app.add_option("--tokenizer", tokenizer, "A tokenizer.json to use instead of the model folder's own");
+  app.add_option("--tokenizer", tokenizer, "A tokenizer.json to use instead of the model folder's own")
+      ->type_name("FILE");
   add_run_options_to(app);
 }
 
 void ModelOptions::add_run_options_to(CLI::App& app) {
   app.add_option("--dtype", dtype, "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is, else f32)")
+      ->type_name("auto|f32|bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--threads", threads, "Threads to use (default: the cores available to this process)")
+      ->type_name("N")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--backend", backend, "cpu, or reference: slow and exact")->capture_default_str();
-  app.add_option("--isa", isa, "Force an instruction set (default: the best this machine has)");
+  app.add_option("--backend", backend, "cpu, or reference: slow and exact")->type_name("NAME")->capture_default_str();
+  app.add_option("--isa", isa,
+                 fmt::format("Force an instruction set; this machine has {} (default: the first)",
+                             fmt::join(available_isas(), ", ")))
+      ->type_name("NAME");
 }
 
 LoadOptions ModelOptions::prepare() const {

@@ -106,7 +106,8 @@ void setup(CLI::App& app) {
   app.add_option("MODEL", options->model, "A model's folder, or a tokenizer.json")
       ->required()
       ->type_name("FOLDER|TOKENIZER.json");
-  auto* text = app.add_option("--text", options->text, "The one input, instead of the lines of standard input");
+  auto* text = app.add_option("--text", options->text, "The one input, instead of the lines of standard input")
+                   ->type_name("TEXT");
   app.add_flag("--decode", options->decode, "From ids (separated by spaces or commas) to text");
   app.add_flag("--json", options->json,
                "Ids as lines {\"ids\": [...]}; with --decode these are read, and {\"text\": \"...\"} is printed");

@@ -159,7 +159,7 @@ TEST(Inspect, TellsWhatTheModelIs) {
   EXPECT_EQ(d["d_model"], 64);
   EXPECT_EQ(d["vocab_size"], 97);
   EXPECT_EQ(d["tied_embeddings"], true);
-  EXPECT_EQ(d["dtype"], "f32");
+  EXPECT_EQ(d["dtypes"]["matrices"], "f32");
   // Per layer: convolution 3 x 192, SSM 4 x 32 x 32 floats.
   EXPECT_EQ(d["state_bytes"], 3 * 4 * (3 * 192 + 4 * 32 * 32));
   EXPECT_EQ(d["tokenizer"], nullptr);
