@@ -44,7 +44,8 @@ class Session {
 
   /// Feeds a ragged batch, prompts and single tokens alike, and returns the logits after each sequence's last token,
   /// [batch size, vocab_size], valid until the next call. Results of a sequence do not depend on the others. Throws
-  /// Error for an empty sequence and for ids outside of the vocabulary, before anything is changed.
+  /// Error for an empty sequence, ids outside of the vocabulary, a state of another model or one that two sequences
+  /// share, before anything is changed.
   std::span<const float> feed(std::span<const Sequence> batch);
 
   /// The same for one sequence: [vocab_size].

@@ -28,6 +28,9 @@ class State {
   std::int64_t tokens() const { return tokens_; }
   void set_tokens(std::int64_t tokens) { tokens_ = tokens; }
 
+  /// Whether it is a state of this model.
+  bool belongs_to(const Model& model) const;
+
   /// Equal to the last bit, and of the same model.
   bool operator==(const State& other) const;
 

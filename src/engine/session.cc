@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "base/fail.h"
 #include "model/model.h"
@@ -51,9 +52,13 @@ class Session::Impl {
 
   void check(std::span<const Sequence> batch) const {
     const std::int64_t vocab = model_.vocab_size();
+    std::set<const State*> states;
     for (std::size_t s = 0; s < batch.size(); ++s) {
       if (batch[s].tokens.empty()) fail("sequence {} of the batch is empty; feed at least one token", s);
-      MOLT_CHECK(batch[s].state->size() == model_.core()->state_layout().floats);
+      if (!batch[s].state->belongs_to(model_)) fail("the state of sequence {} belongs to another model", s);
+      if (!states.insert(batch[s].state).second) {
+        fail("sequence {} of the batch has the state of another one; copy it first", s);
+      }
       for (std::size_t i = 0; i < batch[s].tokens.size(); ++i) {
         const TokenId id = batch[s].tokens[i];
         if (id < 0 || id >= vocab) {

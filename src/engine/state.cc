@@ -49,6 +49,10 @@ State::State(State&&) noexcept = default;
 State& State::operator=(State&&) noexcept = default;
 State::~State() = default;
 
+bool State::belongs_to(const Model& model) const {
+  return core_ == model.core() || core_->fingerprint() == model.core()->fingerprint();
+}
+
 bool State::operator==(const State& other) const {
   return core_->fingerprint() == other.core_->fingerprint() && tokens_ == other.tokens_ &&
          std::memcmp(data_.get(), other.data_.get(), static_cast<std::size_t>(size_) * sizeof(float)) == 0;

@@ -207,6 +207,20 @@ TEST(Session, ProgressCanCancel) {
   EXPECT_EQ(state.tokens(), 20);
 }
 
+TEST(Session, RefusesForeignAndSharedStates) {
+  const Model model = Model::load(fixture("tiny/mamba2-tiny"));
+  const Model other = Model::load(fixture("tiny/mamba1-tiny"));
+  const std::vector<TokenId> ids{1, 2};
+  Session session(model);
+  State foreign(other);
+  EXPECT_THROW(session.feed(foreign, ids), Error);
+  State state(model);
+  const State before = state;
+  const Sequence twice[] = {{&state, ids}, {&state, ids}};
+  EXPECT_THROW(session.feed(twice), Error);
+  EXPECT_TRUE(state == before);
+}
+
 TEST(Session, RefusesAWindowOfNothing) {
   const Model model = Model::load(fixture("tiny/mamba2-tiny"));
   EXPECT_THROW(Session(model, {.window = 0, .progress = {}}), Error);
