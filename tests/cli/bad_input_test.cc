@@ -32,7 +32,7 @@ const std::string kTokenizer = demo_model() + "/tokenizer.json";
 class DamagedModel : public testing::Test {
  protected:
   DamagedModel() {
-    for (const char* file : {"config.json", "model.safetensors"}) fs::copy_file(kTiny + "/" + file, model_.path(file));
+    for (const char* file : {"config.json", "model.safetensors"}) fs::copy_file(kTiny + "/" + file, model_ / file);
   }
 
   Finished inspect() const { return molt({"inspect", model_.path()}, {.timeout = std::chrono::seconds(30)}); }
@@ -46,7 +46,7 @@ class DamagedModel : public testing::Test {
   void change_weights(const std::function<void(std::map<std::string, Tensor>&)>& change) const {
     std::map<std::string, Tensor> tensors = read_safetensors(kTiny + "/model.safetensors").tensors;
     change(tensors);
-    write_safetensors(model_.path("model.safetensors"), {tensors.begin(), tensors.end()});
+    write_safetensors(model_ / "model.safetensors", {tensors.begin(), tensors.end()});
   }
 
   TempFolder model_;
@@ -57,7 +57,7 @@ TEST_F(DamagedModel, IsFineAsLongAsItIsWhole) {
 }
 
 TEST_F(DamagedModel, WithoutConfig) {
-  fs::remove(model_.path("config.json"));
+  fs::remove(model_ / "config.json");
   EXPECT_TRUE(is_refused(inspect(), {model_.path(), "config.json"}));
 }
 
@@ -77,8 +77,8 @@ TEST_F(DamagedModel, WithATruncatedConfig) {
 }
 
 TEST_F(DamagedModel, WithAConfigThatIsAFolder) {
-  fs::remove(model_.path("config.json"));
-  fs::create_directory(model_.path("config.json"));
+  fs::remove(model_ / "config.json");
+  fs::create_directory(model_ / "config.json");
   EXPECT_TRUE(is_refused(inspect(), {"config.json"}));
 }
 
@@ -180,12 +180,12 @@ TEST_F(DamagedModel, WithWeightsThatAreNotNumbersSaysSoInsteadOfGenerating) {
 }
 
 TEST_F(DamagedModel, WronglySharded) {
-  const std::string weights = model_.path("model.safetensors");
+  const std::string weights = model_ / "model.safetensors";
   const auto index = [&](const json& weight_map) {
     model_.write("model.safetensors.index.json", json({{"weight_map", weight_map}}).dump());
     return inspect();
   };
-  fs::rename(weights, model_.path("model-00001-of-00001.safetensors"));
+  fs::rename(weights, model_ / "model-00001-of-00001.safetensors");
   EXPECT_TRUE(is_refused(inspect(), {"model-00001-of-00001.safetensors", "index"}));
   EXPECT_TRUE(
       is_refused(index({{"a", "model-00002-of-00002.safetensors"}}), {"model-00002-of-00002", "does not exist"}));
@@ -196,8 +196,8 @@ TEST_F(DamagedModel, WronglySharded) {
 }
 
 TEST_F(DamagedModel, APickleThatCallsTheSystemIsNotRun) {
-  fs::remove(model_.path("model.safetensors"));
-  const std::string mark = model_.path("mark");
+  fs::remove(model_ / "model.safetensors");
+  const std::string mark = model_ / "mark";
   // Protocol 0: os.system("touch mark").
   model_.write("pytorch_model.bin", "cos\nsystem\n(S'touch " + mark + "'\ntR.");
   EXPECT_TRUE(is_refused(inspect(), {"pytorch_model.bin"}));
@@ -210,7 +210,7 @@ TEST_F(DamagedModel, WithAnEmptyTokenizerFolderOrFile) {
     model_.write("tokenizer.json", text);
     EXPECT_TRUE(is_refused(molt({"generate", model_.path(), "-p", "a"}), {"tokenizer.json"})) << text.substr(0, 40);
   }
-  fs::remove(model_.path("tokenizer.json"));
+  fs::remove(model_ / "tokenizer.json");
   EXPECT_TRUE(is_refused(molt({"generate", model_.path(), "-p", "a"}), {"tokenizer.json", "--tokenizer"}));
   EXPECT_TRUE(is_refused(molt({"generate", model_.path(), "-p", "a", "--tokenizer", "/none.json"}), {"/none.json"}));
 }
@@ -219,7 +219,7 @@ TEST_F(DamagedModel, WithATokenizerOfAnotherModel) {
   EXPECT_TRUE(is_refused(molt({"generate", model_.path(), "--tokenizer", kTokenizer, "-p", "Hello there"}),
                          {"vocabulary of 97", "tokenizer"}));
   EXPECT_TRUE(is_refused(
-      molt({"logits", model_.path(), "--tokenizer", kTokenizer, "--text", "Hello there", "--out", model_.path("out")}),
+      molt({"logits", model_.path(), "--tokenizer", kTokenizer, "--text", "Hello there", "--out", model_ / "out"}),
       {"vocabulary of 97", "tokenizer"}));
 }
 
@@ -304,7 +304,7 @@ class BadIds : public testing::Test {
   }
 
   TempFolder folder_;
-  std::string out_ = folder_.path("out");
+  std::string out_ = folder_ / "out";
 };
 
 TEST_F(BadIds, AreRefusedByValue) {
@@ -319,10 +319,10 @@ TEST_F(BadIds, AreRefusedByValue) {
 }
 
 TEST_F(BadIds, InAFileAreRefusedByPlace) {
-  EXPECT_TRUE(is_refused(run({"--ids-file", folder_.path("none")}), {folder_.path("none")}));
+  EXPECT_TRUE(is_refused(run({"--ids-file", folder_ / "none"}), {folder_ / "none"}));
   EXPECT_TRUE(is_refused(run({"--ids-file", folder_.write("ids.txt", "1 2\n3 vier\n")}), {"ids.txt:2", "vier"}));
   EXPECT_TRUE(is_refused(run({"--ids-file", folder_.write("empty.txt", "")}), {"no token"}));
-  const std::string tensors = folder_.path("ids.safetensors");
+  const std::string tensors = folder_ / "ids.safetensors";
   const auto with = [&](const std::string& name, const Tensor& tensor) {
     write_safetensors(tensors, {{name, tensor}});
     return run({"--ids-file", tensors});
@@ -341,7 +341,7 @@ TEST(BadOutput, LeavesTheOldFileAndNothingElse) {
   const auto logits = [&](const std::string& out) { return molt({"logits", kTiny, "--ids", "1,2", "--out", out}); };
   EXPECT_TRUE(is_refused(logits("/dev/full"), {"/dev/full", "No space left"}));
   EXPECT_TRUE(is_refused(logits(folder.path()), {folder.path(), "directory"}));
-  EXPECT_TRUE(is_refused(logits(folder.path("none/out")), {folder.path("none/out"), "No such file"}));
+  EXPECT_TRUE(is_refused(logits(folder / "none/out"), {folder / "none/out", "No such file"}));
   const std::string old = folder.write("old", "old");
   EXPECT_TRUE(is_refused(molt({"logits", kTiny, "--ids", "9999", "--out", old}), {"9999"}));
   EXPECT_EQ(read_file(old), "old");
@@ -364,7 +364,7 @@ TEST(BadState, ThatCannotBeWritten) {
     return molt({"generate", demo_model(), "-p", "Once", "-n", "2", "--save-state", path});
   };
   EXPECT_TRUE(is_refused(save(folder.path()), {folder.path(), "directory"})) << "before anything is generated";
-  EXPECT_TRUE(is_refused(save(folder.path("none/state")), {"none/state"}));
+  EXPECT_TRUE(is_refused(save(folder / "none/state"), {"none/state"}));
   const Finished full = save("/dev/full");  // only writing shows it: the text is there by then
   EXPECT_EQ(full.code, 2) << full;
   EXPECT_NE(full.err.find("/dev/full"), std::string::npos) << full;
@@ -373,7 +373,7 @@ TEST(BadState, ThatCannotBeWritten) {
 
 TEST(BadState, ThatCannotBeReadOrBelongsToAnotherModel) {
   const TempFolder folder;
-  const std::string state = folder.path("state");
+  const std::string state = folder / "state";
   ASSERT_TRUE(succeeds(molt({"generate", demo_model(), "-p", "Once", "-n", "2", "--save-state", state})));
   const auto load = [&](const std::string& model, const std::string& path) {
     return molt({"generate", model, "--tokenizer", kTokenizer, "--load-state", path});

@@ -193,7 +193,7 @@ TEST(Generate, StopTakesOneTextAndLeavesTheModelAlone) {
 
 TEST(Generate, GoesOnFromASavedStateAsIfItHadNeverStopped) {
   const TempFolder folder;
-  const std::string state = folder.path("text.state");
+  const std::string state = folder / "text.state";
   const json whole = json_of({"-p", kPrompt, "-n", "20"});
   for (const int first : {0, 1, 9}) {
     const json begun = json_of({"-p", kPrompt, "-n", std::to_string(first), "--save-state", state});
@@ -207,7 +207,7 @@ TEST(Generate, GoesOnFromASavedStateAsIfItHadNeverStopped) {
 
 TEST(Generate, GoesOnFromASavedStateWithAFurtherPrompt) {
   const TempFolder folder;
-  const std::string state = folder.path("text.state");
+  const std::string state = folder / "text.state";
   for (const int first : {0, 5}) {
     const json begun = json_of({"-p", kPrompt, "-n", std::to_string(first), "--save-state", state});
     const json rest = json_of({"--load-state", state, "-p", " And then", "-n", "10"});
@@ -225,7 +225,7 @@ TEST(Generate, GoesOnFromASavedStateWithAFurtherPrompt) {
 
 TEST(Generate, TheRepetitionPenaltyKnowsWhatASavedTextHeld) {
   const TempFolder folder;
-  const std::string state = folder.path("text.state");
+  const std::string state = folder / "text.state";
   const std::vector<std::string> penalty = {"--repetition-penalty", "3"};
   const auto with = [&](std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), penalty.begin(), penalty.end());
@@ -247,7 +247,7 @@ TEST(Generate, StreamsTheSameTextInWholeCharacters) {
 
 TEST(Generate, EndsQuietlyWhenNobodyReadsOn) {
   const TempFolder folder;
-  const std::string state = folder.path("text.state");
+  const std::string state = folder / "text.state";
   const Finished f =
       generate_with({"-p", kPrompt, "-n", "100000000", "--ignore-eos", "--save-state", state}, {.close_out_after = 1});
   EXPECT_TRUE(succeeds(f));
@@ -257,7 +257,7 @@ TEST(Generate, EndsQuietlyWhenNobodyReadsOn) {
 
 TEST(Generate, EndsInGoodOrderOnAnInterrupt) {
   const TempFolder folder;
-  const std::string state = folder.path("text.state");
+  const std::string state = folder / "text.state";
   const Finished f =
       generate_with({"-p", kPrompt, "-n", "100000000", "--ignore-eos", "--save-state", state}, {.interrupt_after = 20});
   EXPECT_EQ(f.code, 130) << f;

@@ -52,7 +52,7 @@ class Logits : public testing::Test {
   }
 
   TempFolder folder_;
-  std::string out_ = folder_.path("logits.safetensors");
+  std::string out_ = folder_ / "logits.safetensors";
   std::string golden_path_ = kTiny + "/golden.safetensors";
   std::map<std::string, Tensor> golden_ = read_safetensors(golden_path_).tensors;
   const Tensor& ids_ = golden_.at("input_ids");

@@ -18,7 +18,7 @@ Tensor floats(float value, std::int64_t count) {
 }
 
 /// A folder of two shards with the tensors a, b and c, and this index.
-struct ShardedFolder : TemporaryFolder {
+struct ShardedFolder : TempFolder {
   explicit ShardedFolder(const std::string& weight_map) {
     write_safetensors(*this / "model-1.safetensors", {{"a", floats(1, 2)}, {"b", floats(2, 3)}});
     write_safetensors(*this / "model-2.safetensors", {{"c", floats(3, 4)}});
@@ -55,7 +55,7 @@ TEST(Checkpoint, OpensAFolderOfPyTorch) {
 TEST(Checkpoint, OpensOneFile) {
   const std::string file = kTiny + "mamba1-tiny/model.safetensors";
   EXPECT_EQ(Checkpoint::open(file).folder(), kTiny + "mamba1-tiny");
-  const TemporaryFolder folder;
+  const TempFolder folder;
   // Where the name says nothing, the content decides.
   folder.write("weights", torch_file(5));
   EXPECT_EQ(*Checkpoint::open(folder / "weights").at("a").as<float>(), 5);
@@ -73,7 +73,7 @@ TEST(Checkpoint, OpensTheModelOfTheProduct) {
 }
 
 TEST(Checkpoint, PrefersSafetensors) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   folder.write("pytorch_model.bin", torch_file(5));
   write_safetensors(folder / "model.safetensors", {{"a", floats(7, 1)}});
   EXPECT_EQ(*Checkpoint::open(folder.path()).at("a").as<float>(), 7);
@@ -91,7 +91,7 @@ TEST(Checkpoint, OpensShards) {
 }
 
 TEST(Checkpoint, OpensShardsOfPyTorch) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   folder.write("pytorch_model-1.bin", torch_file(5));
   folder.write("pytorch_model.bin.index.json", R"({"weight_map": {"a": "pytorch_model-1.bin"}})");
   const Checkpoint checkpoint = Checkpoint::open(folder.path());
@@ -127,7 +127,7 @@ TEST(Checkpoint, SaysWhatAFolderWithoutAModelIs) {
   EXPECT_ERROR(Checkpoint::open("/no/such/model"), "`/no/such/model`: does not exist; name the folder of a model");
   EXPECT_ERROR(Checkpoint::open(""), "does not exist");
   const auto error_of = [](const std::vector<std::string>& names) {
-    const TemporaryFolder folder;
+    const TempFolder folder;
     for (const std::string& name : names) folder.write(name, "x");
     try {
       Checkpoint::open(folder.path());
@@ -149,7 +149,7 @@ TEST(Checkpoint, SaysWhatAFolderWithoutAModelIs) {
 }
 
 TEST(Checkpoint, SaysWhatAFileIsInstead) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   EXPECT_ERROR(Checkpoint::open(folder.write("m.gguf", "GGUF\x03")), "a GGUF file (llama.cpp)");
   EXPECT_ERROR(Checkpoint::open(folder.write("m.safetensors", "version https://git-lfs.github.com/spec/v1\noid")),
                "a Git LFS pointer");

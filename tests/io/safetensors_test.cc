@@ -197,7 +197,7 @@ bool same(const Tensor& a, const Tensor& b) {
 }
 
 TEST(Safetensors, WritesWhatItReads) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::vector<std::pair<std::string, Tensor>> tensors = {{"z", iota(DType::f32, {3, 5})},
                                                                {"empty", iota(DType::f32, {0, 2})},
                                                                {"naïve \"name\"", iota(DType::bf16, {7})},
@@ -207,18 +207,18 @@ TEST(Safetensors, WritesWhatItReads) {
   EXPECT_EQ(file.tensors.size(), tensors.size());
   for (const auto& [name, tensor] : tensors) EXPECT_TRUE(same(file.tensors.at(name), tensor)) << name;
   EXPECT_EQ(file.metadata.at("note"), "x");
-  const std::string content = read_whole(folder / "m.safetensors");
+  const std::string content = read_file(folder / "m.safetensors");
   EXPECT_EQ(static_cast<unsigned char>(content[0]) % 8, 0);  // the data begin aligned
   EXPECT_LT(content.find("\"z\""), content.find("\"scalar\""));
 }
 
 TEST(Safetensors, RewritesAFixtureByteForByte) {
-  const TemporaryFolder folder;
+  const TempFolder folder;
   const std::string source = kTiny + "mamba2-tiny/model.safetensors";
   const SafetensorsFile file = read_safetensors(source);
   const std::vector<std::pair<std::string, Tensor>> ordered(file.tensors.begin(), file.tensors.end());
   write_safetensors(folder / "copy", ordered, file.metadata);
-  EXPECT_EQ(read_whole(folder / "copy"), read_whole(source));
+  EXPECT_EQ(read_file(folder / "copy"), read_file(source));
 }
 
 /// Limits the size of the files that this process writes, as a full disk does, while it lives.
@@ -244,7 +244,7 @@ class FileSizeLimit {
 TEST(Safetensors, AFullDiskIsAnErrorThatLeavesTheOldFile) {
   const std::vector<std::pair<std::string, Tensor>> tensors = {{"x", iota(DType::f32, {100'000})}};
   EXPECT_ERROR(write_safetensors("/dev/full", tensors), "/dev/full: cannot write: No space left on device");
-  const TemporaryFolder folder;
+  const TempFolder folder;
   EXPECT_ERROR(write_safetensors(folder / "absent/m.safetensors", tensors), "cannot create");
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 
@@ -253,7 +253,7 @@ TEST(Safetensors, AFullDiskIsAnErrorThatLeavesTheOldFile) {
     const FileSizeLimit limit(200'000);
     EXPECT_ERROR(write_safetensors(folder / "m.safetensors", tensors), "cannot write: File too large");
   }
-  EXPECT_EQ(read_whole(folder / "m.safetensors"), "the old file");
+  EXPECT_EQ(read_file(folder / "m.safetensors"), "the old file");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);  // no temporary file stays
 }
 

@@ -40,12 +40,14 @@ class TempFolder {
   TempFolder& operator=(const TempFolder&) = delete;
 
   const std::string& path() const { return path_; }
-  std::string path(const std::string& name) const { return path_ + "/" + name; }
+
+  /// The path of a file in it.
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
 
   /// Writes a file and returns its path.
   std::string write(const std::string& name, std::string_view text) const {
-    testing_support::write_file(path(name), text);
-    return path(name);
+    testing_support::write_file(*this / name, text);
+    return *this / name;
   }
 
   /// How many things lie in it.
