@@ -40,8 +40,9 @@ int report(const char* prefix, const std::exception& error, int exit_code) {
 }  // namespace
 }  // namespace molt::cli
 
-int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes is met where output is written, and states are still saved
+// Only reporting an error could still throw.
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
+  std::signal(SIGPIPE, SIG_IGN);   // a reader that goes is met where output is written, and states are still saved
   CLI::App app{"molt runs and compresses state space language models (Mamba, Mamba-2)."};
   try {
     molt::cli::run(argc, argv, app);
