@@ -1,7 +1,6 @@
 # cmake --install: the tool, the library, the public headers and a package for find_package(molt).
 #
 # Who uses the library needs nothing else: its headers stand on the standard library alone.
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS molt EXPORT molt_targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -4,6 +4,7 @@ option(MOLT_BENCH "Build the micro-benchmarks" OFF)
 option(MOLT_FUZZ "Build the fuzz targets (clang)" OFF)
 set(MOLT_SANITIZE "" CACHE STRING "Sanitizers, as in -fsanitize=: address,undefined or thread")
 
+include(GNUInstallDirs)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()

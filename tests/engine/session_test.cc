@@ -12,11 +12,13 @@
 #include "base/random.h"
 #include "molt/threads.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace molt {
 namespace {
 
 using testing_support::fixture;
+using testing_support::TempFolder;
 
 const std::vector<std::string> kModels = {"mamba1-tiny", "mamba1-bias", "falcon-mamba-tiny", "mamba2-tiny",
                                           "mamba2-groups"};
@@ -139,14 +141,14 @@ TEST_P(SessionProperty, DecodingIsPrefillOfOneToken) {
 TEST_P(SessionProperty, SavedStatesReloadExactly) {
   const std::vector<TokenId> ids = random_ids(70, 5);
   const Outcome outcome = run(ids, 2048);
-  const std::string path = testing::TempDir() + "/molt_state_" + GetParam().model + ".safetensors";
+  const TempFolder folder;
+  const std::string path = folder / "text.state";
   std::vector<TokenId> text = ids;
   text.push_back(1);  // generated, but not fed
   outcome.state.save(path, text);
   const State::Saved saved = State::load(path, model_);
   EXPECT_TRUE(saved.state == outcome.state);
   EXPECT_EQ(saved.ids, text);
-  std::filesystem::remove(path);
 }
 
 TEST_P(SessionProperty, CopiedStatesGoTheirOwnWays) {

@@ -11,12 +11,14 @@
 #include "io/safetensors.h"
 #include "molt/session.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace molt {
 namespace {
 
 using testing::HasSubstr;
 using testing_support::fixture;
+using testing_support::TempFolder;
 
 class SavedState : public testing::Test {
  protected:
@@ -26,8 +28,6 @@ class SavedState : public testing::Test {
     session.feed(state, ids_);
     state.save(path_, ids_);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
-
   std::string error_of_loading(const Model& model) const {
     try {
       State::load(path_, model);
@@ -49,7 +49,8 @@ class SavedState : public testing::Test {
 
   Model model_ = Model::load(fixture("tiny/mamba2-tiny"));
   std::vector<TokenId> ids_{1, 2, 3};
-  std::string path_ = testing::TempDir() + "/molt_saved_state.safetensors";
+  TempFolder folder_;
+  std::string path_ = folder_ / "text.state";
 };
 
 TEST_F(SavedState, OfAnotherModelIsRefused) {

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <numeric>
 
@@ -13,6 +11,7 @@
 #include "io/json_file.h"
 #include "io/safetensors.h"
 #include "molt/session.h"
+#include "tests/support/temp_folder.h"
 
 namespace molt {
 namespace {
@@ -43,7 +42,7 @@ constexpr std::int64_t kLayers = 2;
 /// A random model of one variant: its tensors by mamba_ssm name, and a folder that holds it in that format.
 class RandomModel {
  public:
-  explicit RandomModel(const Variant& variant) : variant_(variant), folder_(testing::TempDir() + "/" + variant.name) {
+  explicit RandomModel(const Variant& variant) : variant_(variant) {
     const std::int64_t bc = variant.groups * kState;
     add("backbone.embedding.weight", {kVocabulary, kWidth}, -1, 1);
     for (std::int64_t i = 0; i < kLayers; ++i) {
@@ -65,9 +64,8 @@ class RandomModel {
     add("backbone.norm_f.weight", {kWidth}, 0.5, 1.5);
     write();
   }
-  ~RandomModel() { std::filesystem::remove_all(folder_); }
 
-  const std::string& folder() const { return folder_; }
+  const std::string& folder() const { return folder_.path(); }
 
   Vector values(const std::string& name) const {
     const Tensor& tensor = tensors_.at(name);
@@ -85,8 +83,7 @@ class RandomModel {
   }
 
   void write() const {
-    std::filesystem::create_directories(folder_);
-    write_safetensors(folder_ + "/model.safetensors", {tensors_.begin(), tensors_.end()});
+    write_safetensors(folder_ / "model.safetensors", {tensors_.begin(), tensors_.end()});
     Json ssm = {{"layer", "Mamba2"},
                 {"d_state", kState},
                 {"headdim", kHeadDim},
@@ -101,11 +98,11 @@ class RandomModel {
                          {"vocab_size", kVocabulary},
                          {"pad_vocab_size_multiple", 1},
                          {"ssm_cfg", ssm}};
-    std::ofstream(folder_ + "/config.json") << config.dump();
+    folder_.write("config.json", config.dump());
   }
 
   Variant variant_;
-  std::string folder_;
+  testing_support::TempFolder folder_;
   Random random_{7};
   std::map<std::string, Tensor> tensors_;
 };
