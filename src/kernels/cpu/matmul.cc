@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "base/check.h"
 #include "base/parallel.h"
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/scratch.h"
 
 namespace molt {
 namespace {
@@ -20,30 +18,6 @@ constexpr std::int64_t kTileRows = 192;
 
 // The least work, in multiply-adds of a large product, that is worth handing to another thread: some 3 microseconds.
 constexpr std::int64_t kLeastWork = 50'000;
-
-/// A thread's buffer that only grows, aligned to cache lines.
-class Scratch {
- public:
-  std::byte* reserve(std::size_t bytes) {
-    if (bytes > size_) {
-      constexpr std::size_t kCacheLine = 64;
-      size_ = (bytes + bytes / 4 + kCacheLine - 1) / kCacheLine * kCacheLine;
-      data_.reset(static_cast<std::byte*>(std::aligned_alloc(kCacheLine, size_)));
-      if (data_ == nullptr) {
-        size_ = 0;
-        throw std::bad_alloc();
-      }
-    }
-    return data_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(std::byte* data) const { std::free(data); }
-  };
-  std::size_t size_ = 0;
-  std::unique_ptr<std::byte[], Free> data_;
-};
 
 /// x as the kernels want it: rows of whole steps, `stride` elements of `element_bytes` apart.
 struct Inputs {
@@ -57,7 +31,8 @@ struct Inputs {
 Inputs round_inputs(const Kernels& kernels, Matrix<const float> x, std::int64_t padded) {
   thread_local Scratch scratch;
   const std::int64_t row_bytes = padded * kernels.rounded_bytes;
-  std::byte* const rounded = scratch.reserve(static_cast<std::size_t>(x.rows * row_bytes));
+  constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+  auto* const rounded = reinterpret_cast<std::byte*>(scratch.get((x.rows * row_bytes + kFloatBytes - 1) / kFloatBytes));
   const std::int64_t grain = kLeastWork / std::max<std::int64_t>(1, x.cols) + 1;
   parallel_for(x.rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) kernels.round_row(x.row(t), x.cols, padded, rounded + t * row_bytes);
