@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "model/write_map.h"
 #include "tensor/arena.h"
 
 namespace molt {
@@ -22,12 +23,36 @@ struct StatePart {
   Shape shape;
 };
 
-/// What a forward pass of one layer works on.
+/// Rows that only write: they move the state, and get no output.
+struct WriteRows {
+  Matrix<const float> x;                   // [W, d_model]: what `map` takes; normed as the block's x where it is null
+  const WriteMap* map;                     // null: the block's own projection
+  std::span<const std::int64_t> places;    // [W], among the rows that take part, ascending
+};
+
+/// What a forward pass of one layer works on: T rows that take part, F of them in full, the others only writing.
 struct BlockInput {
-  Matrix<const float> x;           // [T, d_model], normed
-  Offsets offsets;                 // [S + 1], rows of each sequence
-  std::span<float* const> states;  // [S], this layer's state of each sequence: the parts of state_parts(), in order
-  const float* multiplicity;       // [T], or null for ones: how many steps' decay a row stands for
+  Matrix<const float> x;                   // [F, d_model], normed
+  Offsets offsets;                         // [S + 1], of the T rows
+  std::span<float* const> states;          // [S], this layer's state of each sequence: the parts of state_parts()
+  std::span<const std::int64_t> full = {}; // [F], places of x's rows among the T, ascending; empty when nothing writes
+  std::span<const WriteRows> writes = {};
+  const std::uint8_t* wanted = nullptr;    // [T], 1 where a row runs in full; null when nothing writes
+  const float* multiplicity = nullptr;     // [T], or null for ones: how many steps' decay a row stands for
+
+  std::int64_t rows() const { return offsets.back(); }
+  bool has_writes() const { return !writes.empty(); }
+  ScanRows scan_rows(std::span<float* const> scan_states) const {
+    return {.offsets = offsets, .states = scan_states, .multiplicity = multiplicity, .wanted = wanted};
+  }
+};
+
+/// What a block's scan read and wrote, for those who look at tokens. Lies in the arena.
+struct ScanView {
+  Matrix<const float> y;   // [F, d_inner]: with D*x, before the gate
+  Matrix<const float> x;   // [T, d_inner]
+  Matrix<const float> dt;  // [T, heads], or [T, d_inner]
+  Matrix<const float> B;   // [T, groups * d_state]
 };
 
 /// What a layer costs and holds.
@@ -49,8 +74,25 @@ class Block {
 
   virtual BlockCost cost() const = 0;
 
-  /// h [T, d_model] = the block's output; states are read and moved forward. Scratch memory comes from `arena`.
-  virtual void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h) const = 0;
+  /// FLOPs of a row that only writes, through `map` or, where it is null, the block's own projection.
+  virtual double write_flops(const WriteMap* map) const = 0;
+
+  /// h [F, d_model] = the block's output; states are read and moved forward. Scratch memory comes from `arena`, and is
+  /// not given back: the caller has a Scope around the call, and `scan`, unless null, points into it.
+  virtual void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
+                       ScanView* scan = nullptr) const = 0;
+
+  /// Share of each row [T] in the state behind its sequence's last row: design of Site::contribution().
+  virtual void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,
+                            float* c) const = 0;
+
+  /// Heads whose writes can be chosen one by one; 0 for a block without heads.
+  virtual std::int64_t heads() const = 0;
+
+  /// What the block's own projection feeds its state with, without bias, of `heads` (ascending; all channels of a block
+  /// without heads): what a WriteMap predicts. x [T, d_model], normed; result in `arena`.
+  virtual Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x,
+                                     std::span<const std::int64_t> heads, Arena& arena) const = 0;
 };
 
 /// Floats that a part takes in a state: its elements, rounded up so that each part starts on a cache line.

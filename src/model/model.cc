@@ -42,28 +42,54 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   fingerprint_ = molt::fingerprint(config_, source);
 }
 
-Stream ModelCore::forward(const Batch& batch, Arena& arena, const Observer* observer) const {
+Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) const {
   const auto rows = static_cast<std::int64_t>(batch.ids.size());
-  const Matrix<float> residual = arena.matrix(rows, config_.d_model);
-  const Matrix<float> normed = arena.matrix(rows, config_.d_model);
-  const Matrix<float> h = arena.matrix(rows, config_.d_model);
+  Stream stream{arena.matrix(rows, config_.d_model), arena.matrix(rows, config_.d_model)};
+  const Matrix<float> room = arena.matrix(rows, config_.d_model);
   std::vector<float*> layer_states(batch.states.size());
 
-  backend_->embed(embedding_, batch.ids, residual);
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
-    if (i == 0) {
-      backend_->rms_norm(residual, layer.norm.as<float>(), config_.norm_eps, normed);
-    } else {
-      backend_->add_rms_norm(residual, h, layer.norm.as<float>(), config_.norm_eps, normed);
-    }
+  backend_->embed(embedding_, batch.ids, stream.residual);
+  for (std::int64_t i = 0; i < config_.n_layer; ++i) {
+    const Arena::Scope scope(arena);
+    const Layer& layer = layers_[static_cast<std::size_t>(i)];
+    const LayerRows taking_part = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
+    if (taking_part.offsets.back() == 0) continue;
     for (std::size_t s = 0; s < layer_states.size(); ++s) {
-      layer_states[s] = batch.states[s] + state_layout_.layer_offsets[i];
+      layer_states[s] = batch.states[s] + state_layout_.layer_offsets[static_cast<std::size_t>(i)];
     }
-    layer.block->forward(*backend_, {normed, batch.offsets, layer_states, nullptr}, arena, h);
-    if (observer != nullptr) (*observer)(static_cast<std::int64_t>(i), residual, h);
+    const Matrix<float> normed = room.row_range(0, stream.residual.rows);
+    if (i == 0) {
+      backend_->rms_norm(stream.residual, layer.norm.as<float>(), config_.norm_eps, normed);
+    } else {
+      backend_->add_rms_norm(stream.residual, stream.h, layer.norm.as<float>(), config_.norm_eps, normed);
+    }
+    const std::vector<WriteRows> writes = norm_unmapped(taking_part.writes, layer, arena);
+    const bool looks = router != nullptr && router->looks(i);
+    ScanView scan;
+    layer.block->forward(*backend_,
+                         {.x = normed,
+                          .offsets = taking_part.offsets,
+                          .states = layer_states,
+                          .full = taking_part.full,
+                          .writes = writes,
+                          .wanted = taking_part.wanted,
+                          .multiplicity = taking_part.multiplicity},
+                         arena, stream.h, looks ? &scan : nullptr);
+    if (looks) router->leave(i, *layer.block, scan, stream);
   }
-  return {residual, h};
+  return stream;
+}
+
+std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> writes, const Layer& layer,
+                                                Arena& arena) const {
+  std::vector<WriteRows> normed(writes.begin(), writes.end());
+  for (WriteRows& write : normed) {
+    if (write.map != nullptr) continue;
+    const Matrix<float> x = arena.matrix(write.x.rows, write.x.cols);
+    backend_->rms_norm(write.x, layer.norm.as<float>(), config_.norm_eps, x);
+    write.x = x;
+  }
+  return normed;
 }
 
 void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,

@@ -3,7 +3,6 @@
 // Immutable after loading; forward() may run on several threads with different data and scratch memory.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "model/architecture.h"
 #include "model/block.h"
+#include "model/router.h"
 #include "model/state_layout.h"
 
 namespace molt {
@@ -22,18 +22,8 @@ struct Batch {
   std::span<float* const> states;  // [S], whole states, laid out as state_layout() says
 };
 
-/// The residual stream behind the last block, in an arena: [T, d_model] each, still to be added.
-struct Stream {
-  Matrix<float> residual;
-  Matrix<float> h;
-};
-
 class ModelCore {
  public:
-  /// Called after each block with its input residual and its output, [T, d_model] each: what tests and reducers look
-  /// at.
-  using Observer = std::function<void(std::int64_t layer, Matrix<const float> residual, Matrix<const float> h)>;
-
   /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16. Throws Error that lists wrong tensors.
   ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype);
 
@@ -42,13 +32,14 @@ class ModelCore {
   const Backend& backend() const { return *backend_; }
   DType dtype() const { return dtype_; }
 
-  /// The forward pass through all layers, which moves the states forward. The result lies in `arena`.
-  Stream forward(const Batch& batch, Arena& arena, const Observer* observer = nullptr) const;
+  /// The forward pass through all layers, which moves the states forward. The result, the stream behind the last block,
+  /// lies in `arena`: every row of the batch, or those that `router` left in it.
+  Stream forward(const Batch& batch, Arena& arena, Router* router = nullptr) const;
 
   /// logits [rows, vocab_size] of rows of the stream: final norm and head.
   void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
 
-  /// One layer of kind and cost.
+  /// One layer's mixer.
   const Block& block(std::int64_t layer) const { return *layers_[static_cast<std::size_t>(layer)].block; }
 
   /// The whole model, head included.
@@ -62,6 +53,9 @@ class ModelCore {
     Tensor norm;  // [d_model]
     std::unique_ptr<Block> block;
   };
+
+  /// The rows that only write, as the layer's block takes them: normed where no map stands before it.
+  std::vector<WriteRows> norm_unmapped(std::span<const WriteRows> writes, const Layer& layer, Arena& arena) const;
 
   ModelConfig config_;
   std::shared_ptr<const Backend> backend_;

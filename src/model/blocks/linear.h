@@ -30,6 +30,16 @@ class Linear {
     return y;
   }
 
+  /// Outputs [first, first + y.cols) alone, of x [T, in].
+  void forward_part(const Backend& backend, Matrix<const float> x, std::int64_t first, Matrix<float> y) const {
+    backend.matmul(x, *weight_, bias_.empty() ? nullptr : bias_.as<float>(), y, first);
+  }
+
+  /// The same without bias.
+  void project_part(const Backend& backend, Matrix<const float> x, std::int64_t first, Matrix<float> y) const {
+    backend.matmul(x, *weight_, nullptr, y, first);
+  }
+
   void add_cost(BlockCost& cost) const {
     const auto elements = weight_->out_features() * weight_->in_features();
     cost.flops_per_token += 2.0 * static_cast<double>(elements);

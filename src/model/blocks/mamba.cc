@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "model/blocks/linear.h"
+#include "model/blocks/participants.h"
 #include "model/blocks/ssm_weights.h"
 
 namespace molt {
@@ -45,17 +46,30 @@ class MambaBlock final : public Block {
     return cost;
   }
 
-  void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h) const override {
-    const Arena::Scope scope(arena);
-    const std::int64_t rows = input.x.rows;
+  double write_flops(const WriteMap* /*map*/) const override {
+    // Half of the projection, convolution, dt and B from x, and of the scan the decay and the input.
+    const std::int64_t columns = config_.d_model + config_.dt_rank + config_.d_state + config_.dt_rank + config_.d_conv;
+    return static_cast<double>(config_.d_inner) *
+           (2.0 * static_cast<double>(columns) + 5.0 * static_cast<double>(config_.d_state));
+  }
+
+  void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
+               ScanView* scan) const override {
     const std::int64_t d_inner = config_.d_inner;
     const std::int64_t d_state = config_.d_state;
 
     const Matrix<float> xz = in_proj_.forward(backend, input.x, arena);
     const Matrix<float> z = xz.col_range(d_inner, 2 * d_inner);
-    const Matrix<float> x = arena.matrix(rows, d_inner);
-    backend.causal_conv(xz.col_range(0, d_inner), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
-                        input.states, x);
+    const Matrix<float> conv_in =
+        participants(backend, input, xz.col_range(0, d_inner), arena, [&](const WriteRows& rows, Matrix<float> part) {
+          if (rows.map == nullptr) {
+            in_proj_.forward_part(backend, rows.x, 0, part);
+          } else {
+            predict(backend, rows, part);
+          }
+        });
+    const Matrix<float> x = arena.matrix(input.rows(), d_inner);
+    backend.causal_conv(conv_in, conv_.weight.matrix(), conv_.bias_or_null(), input.offsets, input.states, x);
 
     const Matrix<float> dt_b_c = x_proj_.forward(backend, x, arena);
     const Matrix<float> dt_low = dt_b_c.col_range(0, config_.dt_rank);
@@ -70,9 +84,28 @@ class MambaBlock final : public Block {
     backend.softplus(dt, dt_bias_.as<float>(), 0.0F, std::numeric_limits<float>::infinity(), dt);
 
     const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
-    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), input.multiplicity, input.offsets, ssm_states, x);
-    backend.silu_gate(x, z, x);
-    out_proj_.forward(backend, x, h);
+    // Where somebody looks, x and y are kept; elsewhere each takes its predecessor's place.
+    const Matrix<float> all_y = scan != nullptr ? arena.matrix(input.rows(), d_inner) : x;
+    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), input.scan_rows(ssm_states), all_y);
+    const Matrix<float> y = full_part(backend, input, all_y);
+    if (scan != nullptr) *scan = {.y = y, .x = x, .dt = dt, .B = B};
+    const Matrix<float> gated = scan != nullptr ? arena.matrix(y.rows, y.cols) : y;
+    backend.silu_gate(y, z, gated);
+    out_proj_.forward(backend, gated, h);
+  }
+
+  void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,
+                    float* c) const override {
+    backend.selective_scan_contribution(scan.x, scan.dt, A_.matrix(), scan.B, multiplicity, offsets, c);
+  }
+
+  std::int64_t heads() const override { return 0; }
+
+  Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> /*heads*/,
+                             Arena& arena) const override {
+    const Matrix<float> inputs = arena.matrix(x.rows, config_.d_inner);
+    in_proj_.project_part(backend, x, 0, inputs);
+    return inputs;
   }
 
  private:

@@ -1,6 +1,10 @@
 #include "model/blocks/mamba2.h"
 
+#include <algorithm>
+
+#include "base/parallel.h"
 #include "model/blocks/linear.h"
+#include "model/blocks/participants.h"
 #include "model/blocks/ssm_weights.h"
 
 namespace molt {
@@ -43,34 +47,120 @@ class Mamba2Block final : public Block {
     return cost;
   }
 
-  void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h) const override {
-    const Arena::Scope scope(arena);
-    const std::int64_t d_inner = config_.d_inner;
-    const std::int64_t bc = config_.groups * config_.d_state;
+  double write_flops(const WriteMap* map) const override {
+    const std::int64_t channels = map == nullptr ? d_inner() : static_cast<std::int64_t>(map->heads.size()) * head_dim();
+    const std::int64_t outputs = map == nullptr ? conv_channels_ + config_.heads : map->weight->out_features();
+    // Projection, convolution of what is projected, and of the scan the decay and the input.
+    return 2.0 * static_cast<double>(outputs * config_.d_model) +
+           2.0 * static_cast<double>((channels + bc()) * config_.d_conv) +
+           3.0 * static_cast<double>(channels * config_.d_state);
+  }
 
+  void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
+               ScanView* scan) const override {
     const Matrix<float> z_xbc_dt = in_proj_.forward(backend, input.x, arena);
-    const Matrix<float> z = z_xbc_dt.col_range(0, d_inner);
-    const Matrix<float> dt = z_xbc_dt.col_range(d_inner + conv_channels_, z_xbc_dt.cols);
-    const Matrix<float> xbc = arena.matrix(input.x.rows, conv_channels_);
-    backend.causal_conv(z_xbc_dt.col_range(d_inner, d_inner + conv_channels_), conv_.weight.matrix(),
-                        conv_.bias_or_null(), input.offsets, input.states, xbc);
+    const Matrix<float> z = z_xbc_dt.col_range(0, d_inner());
+    const Matrix<float> xbc_dt = participants(
+        backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
+        [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
+    const Matrix<float> dt = xbc_dt.col_range(conv_channels_, xbc_dt.cols);
+    const Matrix<float> xbc = arena.matrix(input.rows(), conv_channels_);
+    backend.causal_conv(xbc_dt.col_range(0, conv_channels_), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
+                        input.states, xbc);
     backend.softplus(dt, dt_bias_.as<float>(), config_.dt_min, config_.dt_max, dt);
+    for (const WriteRows& rows : input.writes) silence_other_heads(rows, dt);
 
-    const Matrix<float> y = arena.matrix(input.x.rows, d_inner);
+    const Matrix<float> all_y = arena.matrix(input.rows(), d_inner());
     const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
-    backend.ssd(xbc.col_range(0, d_inner), dt, {A_.as<float>(), static_cast<std::size_t>(config_.heads)},
-                xbc.col_range(d_inner, d_inner + bc), xbc.col_range(d_inner + bc, d_inner + 2 * bc), config_.groups,
-                {D_.as<float>(), static_cast<std::size_t>(d_inner)}, input.multiplicity, input.offsets, ssm_states, y);
+    const Matrix<float> x = xbc.col_range(0, d_inner());
+    const Matrix<float> B = xbc.col_range(d_inner(), d_inner() + bc());
+    backend.ssd(x, dt, A(), B, xbc.col_range(d_inner() + bc(), conv_channels_), config_.groups,
+                {D_.as<float>(), static_cast<std::size_t>(d_inner())}, input.scan_rows(ssm_states), all_y);
+    const Matrix<float> y = full_part(backend, input, all_y);
+    if (scan != nullptr) *scan = {.y = y, .x = x, .dt = dt, .B = B};
+    const Matrix<float> gated = scan != nullptr ? arena.matrix(y.rows, y.cols) : y;
     if (config_.gated_norm) {
       backend.gated_rms_norm(y, z, norm_.as<float>(), config_.norm_eps, config_.norm_group, config_.norm_before_gate,
-                             y);
+                             gated);
     } else {
-      backend.silu_gate(y, z, y);
+      backend.silu_gate(y, z, gated);
     }
-    out_proj_.forward(backend, y, h);
+    out_proj_.forward(backend, gated, h);
+  }
+
+  void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,
+                    float* c) const override {
+    backend.ssd_contribution(scan.x, scan.dt, A(), scan.B, config_.groups, multiplicity, offsets, c);
+  }
+
+  std::int64_t heads() const override { return config_.heads; }
+
+  Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> heads,
+                             Arena& arena) const override {
+    const auto count = static_cast<std::int64_t>(heads.size());
+    const Matrix<float> inputs = arena.matrix(x.rows, count * head_dim() + bc() + count);
+    const Arena::Scope scope(arena);
+    const Matrix<float> xbc_dt = arena.matrix(x.rows, conv_channels_ + config_.heads);
+    in_proj_.project_part(backend, x, d_inner(), xbc_dt);
+    for (std::int64_t t = 0; t < x.rows; ++t) {
+      for_each_written(heads, [&](std::int64_t column, std::int64_t from, std::int64_t count_of) {
+        std::copy_n(xbc_dt.row(t) + column, count_of, inputs.row(t) + from);
+      });
+    }
+    return inputs;
   }
 
  private:
+  std::int64_t d_inner() const { return config_.d_inner; }
+  std::int64_t head_dim() const { return config_.d_inner / config_.heads; }
+  std::int64_t bc() const { return config_.groups * config_.d_state; }
+  std::span<const float> A() const { return {A_.as<float>(), static_cast<std::size_t>(config_.heads)}; }
+
+  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes, run by run:
+  /// body(column in the projection, column in a write map's outputs, number of columns).
+  template <class Body>
+  void for_each_written(std::span<const std::int64_t> heads, Body body) const {
+    std::int64_t from = 0;
+    for (const std::int64_t head : heads) {
+      body(head * head_dim(), from, head_dim());
+      from += head_dim();
+    }
+    body(d_inner(), from, bc());
+    from += bc();
+    for (const std::int64_t head : heads) body(conv_channels_ + head, from++, std::int64_t{1});
+  }
+
+  /// x, B, C, dt of rows that only write. Without a map all of them, C too, whose convolution later rows look back on;
+  /// with one, zeros where it predicts nothing.
+  void project_writes(const Backend& backend, const WriteRows& rows, Arena& arena, Matrix<float> xbc_dt) const {
+    if (rows.map == nullptr) {
+      in_proj_.forward_part(backend, rows.x, d_inner(), xbc_dt);
+      return;
+    }
+    const Matrix<float> predicted = arena.matrix(rows.x.rows, rows.map->weight->out_features());
+    predict(backend, rows, predicted);
+    parallel_for(xbc_dt.rows, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t t = begin; t < end; ++t) {
+        std::fill_n(xbc_dt.row(t), xbc_dt.cols, 0.0F);
+        for_each_written(rows.map->heads, [&](std::int64_t column, std::int64_t from, std::int64_t count) {
+          std::copy_n(predicted.row(t) + from, count, xbc_dt.row(t) + column);
+        });
+      }
+    });
+  }
+
+  /// A head that is not written keeps its state: its dt is zero.
+  void silence_other_heads(const WriteRows& rows, Matrix<float> dt) const {
+    if (rows.map == nullptr || static_cast<std::int64_t>(rows.map->heads.size()) == config_.heads) return;
+    std::vector<std::uint8_t> written(static_cast<std::size_t>(config_.heads), 0);
+    for (const std::int64_t head : rows.map->heads) written[static_cast<std::size_t>(head)] = 1;
+    for (const std::int64_t place : rows.places) {
+      for (std::int64_t head = 0; head < config_.heads; ++head) {
+        if (written[static_cast<std::size_t>(head)] == 0) dt(place, head) = 0;
+      }
+    }
+  }
+
   Mamba2BlockConfig config_;
   std::int64_t conv_channels_;
   Linear in_proj_;  // z [Di], x [Di], B [G*N], C [G*N], dt [H]

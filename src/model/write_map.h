@@ -1,0 +1,23 @@
+// WriteMap: predicts what a token that has left the stream would write to a later layer's state.
+//
+// A linear map of the residual with which it left, scaled to a root mean square of 1, precomposed with the rows of the
+// layer's in_proj that feed its state: so a prediction costs no more than the projection itself. Immutable.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "tensor/tensor.h"
+
+namespace molt {
+
+class WriteMap {
+ public:
+  std::unique_ptr<PackedMatrix> weight;  // [outputs, d_model]
+  Tensor bias;                           // [outputs]
+  std::vector<std::int64_t> heads;       // those that are written, ascending; a block without heads leaves it empty
+};
+
+}  // namespace molt
