@@ -55,6 +55,7 @@ class Sampler {
 
 struct GenerateOptions {
   std::int64_t max_tokens = 128;
+  const Reduction* reduction = nullptr;  // of the prompt; null: none. What is generated, is not reduced
   SamplingOptions sampling;
   std::vector<std::string> stop;  // valid UTF-8; the text ends before the one that is complete first
   bool stop_at_eos = true;
@@ -74,6 +75,7 @@ struct Generation {
   std::string text;          // of these ids, cut before a stop string
   StopReason reason = StopReason::max_tokens;
   std::int64_t prompt_tokens = 0;
+  ReductionRecord reduction;  // what became of the prompt's tokens, if it was reduced
   double prefill_seconds = 0;  // to the logits behind the prompt
   double decode_seconds = 0;   // for all tokens after the first
 };

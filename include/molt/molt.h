@@ -4,6 +4,8 @@
 #include "molt/error.h"
 #include "molt/generate.h"
 #include "molt/model.h"
+#include "molt/reducer.h"
+#include "molt/reduction.h"
 #include "molt/session.h"
 #include "molt/state.h"
 #include "molt/threads.h"

@@ -43,7 +43,10 @@ struct ReductionRecord {
   /// The cut obtained: 1 - flops / dense_flops.
   double cut() const { return dense_flops > 0 ? 1 - flops / dense_flops : 0; }
 
-  /// Positions that ran the block behind `site`, ascending.
+  /// Orders fates by site, then by position.
+  void sort();
+
+  /// Positions that were in the stream behind `site`, ascending: what the next block got to see.
   std::vector<std::int64_t> survivors(std::int64_t site) const;
 };
 

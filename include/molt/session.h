@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "molt/model.h"
+#include "molt/reduction.h"
 #include "molt/state.h"
 
 namespace molt {
@@ -29,10 +30,21 @@ struct SessionOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };
 
+/// How a sequence's tokens are to be reduced while they are read. What is fed later from the state, is not.
+struct PromptReduction {
+  const Reduction* reduction = nullptr;  // null: not at all
+  ReductionRecord* record = nullptr;     // or null: overwritten with what was done to each token
+
+  /// More of this prompt is still to come, nobody knows how much: then "the oldest" tokens are those of each window,
+  /// not of the whole prompt.
+  bool more = false;
+};
+
 /// One sequence of a batch: tokens that its state has not seen yet.
 struct Sequence {
   State* state;
   std::span<const TokenId> tokens;
+  PromptReduction reduce = {};
 };
 
 class Session {
@@ -42,16 +54,17 @@ class Session {
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
 
-  /// Feeds a ragged batch, prompts and single tokens alike, and returns the logits after each sequence's last token,
+  /// Feeds a ragged batch, prompts (reduced or not) and single tokens alike, and returns the logits after each sequence's last token,
   /// [batch size, vocab_size], valid until the next call. Results of a sequence do not depend on the others. Throws
   /// Error for an empty sequence, ids outside of the vocabulary, a state of another model or one that two sequences
   /// share, before anything is changed.
   std::span<const float> feed(std::span<const Sequence> batch);
 
   /// The same for one sequence: [vocab_size].
-  std::span<const float> feed(State& state, std::span<const TokenId> tokens);
+  std::span<const float> feed(State& state, std::span<const TokenId> tokens, const PromptReduction& reduce = {});
 
-  /// Feeds a ragged batch and hands the logits after every token to `sink`, sequence by index, positions in order.
+  /// Feeds a ragged batch and hands the logits after every token to `sink`, sequence by index, positions in order: of
+  /// reduced sequences those that ran the last layer in full.
   using LogitsSink = std::function<void(std::size_t sequence, std::int64_t position, std::span<const float> logits)>;
   void feed_all(std::span<const Sequence> batch, const LogitsSink& sink);
 

@@ -76,7 +76,7 @@ Generation generate(Session& session, State& state, std::span<const TokenId> pro
   // Whoever goes on from the state needs the logits of its next token: the last token is always left to be fed.
   const auto now = options.max_tokens == 0 ? prompt.first(prompt.size() - 1) : prompt;
   std::span<const float> logits;
-  if (!now.empty()) logits = session.feed(state, now);
+  if (!now.empty()) logits = session.feed(state, now, {.reduction = options.reduction, .record = &result.reduction});
   result.prompt_tokens = static_cast<std::int64_t>(prompt.size());
   result.prefill_seconds = seconds_since(start);
 

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <set>
 
 #include "base/fail.h"
 #include "model/model.h"
+#include "reduction/pass.h"
 
 namespace molt {
 namespace {
@@ -20,12 +22,15 @@ struct Piece {
   std::int64_t end;
 };
 
-/// The passes that a batch needs. Every sequence is cut at multiples of the window, whatever else is in the batch; a
-/// pass holds as many pieces as fit in a window's rows, at most one of each sequence, in the sequences' order.
-std::vector<std::vector<Piece>> plan_passes(std::span<const Sequence> batch, std::int64_t window) {
+/// The passes that a batch needs. Every sequence is cut at multiples of its window (its reduction's, or the session's),
+/// whatever else is in the batch; a pass holds as many pieces as fit in the session's window, at most one of each
+/// sequence, in the sequences' order.
+std::vector<std::vector<Piece>> plan_passes(std::span<const Sequence> batch, std::int64_t rows_at_once) {
   std::vector<std::vector<Piece>> passes;
   for (std::size_t s = 0; s < batch.size(); ++s) {
     const auto length = static_cast<std::int64_t>(batch[s].tokens.size());
+    const Reduction* reduction = batch[s].reduce.reduction;
+    const std::int64_t window = reduction != nullptr && reduction->window() > 0 ? reduction->window() : rows_at_once;
     for (std::int64_t begin = 0; begin < length; begin += window) {
       const Piece piece{s, begin, std::min(length, begin + window)};
       const auto rows = [](const std::vector<Piece>& pass) {
@@ -34,13 +39,60 @@ std::vector<std::vector<Piece>> plan_passes(std::span<const Sequence> batch, std
         return sum;
       };
       const bool fits = !passes.empty() && passes.back().back().sequence != s &&
-                        rows(passes.back()) + (piece.end - piece.begin) <= window;
+                        rows(passes.back()) + (piece.end - piece.begin) <= rows_at_once;
       if (!fits) passes.emplace_back();
       passes.back().push_back(piece);
     }
   }
   return passes;
 }
+
+/// What the sequences of a batch that are reduced carry from window to window.
+class ReducedSequences {
+ public:
+  ReducedSequences(std::span<const Sequence> batch, const ModelCore& model) : batch_(batch), owed_(batch.size()) {
+    for (std::size_t s = 0; s < batch.size(); ++s) {
+      if (batch[s].reduce.record != nullptr) {
+        *batch[s].reduce.record = {};
+        batch[s].reduce.record->tokens = static_cast<std::int64_t>(batch[s].tokens.size());
+      }
+      if (batch[s].reduce.reduction == nullptr) continue;
+      any_ = true;
+      owed_[s].assign(static_cast<std::size_t>(model.config().n_layer), 0);
+    }
+  }
+
+  /// The pieces of a pass as reduction sees them; none when no sequence is reduced.
+  std::vector<ReducedPiece> pieces(const std::vector<Piece>& pass) {
+    std::vector<ReducedPiece> pieces;
+    if (!any_) return pieces;
+    for (const Piece& piece : pass) {
+      const Sequence& sequence = batch_[piece.sequence];
+      const auto fed = static_cast<std::int64_t>(sequence.tokens.size());
+      Place place{.begin = piece.begin, .tokens = piece.end - piece.begin, .length = fed};
+      if (sequence.reduce.more) place.length.reset();
+      const Reduction* reduction = sequence.reduce.reduction;
+      pieces.push_back({.reduction = reduction == nullptr ? nullptr : &reduction->core(),
+                        .place = place,
+                        .fed = fed,
+                        .owed = owed_[piece.sequence],
+                        .record = sequence.reduce.record});
+    }
+    return pieces;
+  }
+
+  /// Puts records in order.
+  void finish() const {
+    for (const Sequence& sequence : batch_) {
+      if (sequence.reduce.record != nullptr) sequence.reduce.record->sort();
+    }
+  }
+
+ private:
+  std::span<const Sequence> batch_;
+  std::vector<std::vector<std::int64_t>> owed_;
+  bool any_ = false;
+};
 
 }  // namespace
 
@@ -59,6 +111,9 @@ class Session::Impl {
       if (!states.insert(batch[s].state).second) {
         fail("sequence {} of the batch has the state of another one; copy it first", s);
       }
+      if (batch[s].reduce.reduction != nullptr && !batch[s].reduce.reduction->belongs_to(model_)) {
+        fail("the reduction of sequence {} was made for another model", s);
+      }
       for (std::size_t i = 0; i < batch[s].tokens.size(); ++i) {
         const TokenId id = batch[s].tokens[i];
         if (id < 0 || id >= vocab) {
@@ -74,7 +129,7 @@ class Session::Impl {
   std::span<const float> feed(std::span<const Sequence> batch) {
     check(batch);
     logits_.resize(batch.size() * static_cast<std::size_t>(model_.vocab_size()));
-    run(batch, [&](const std::vector<Piece>& pass, Offsets offsets, const Stream& stream) {
+    run(batch, [&](const std::vector<Piece>& pass, const Rows& rows_of, const Stream& stream) {
       // Logits are wanted where a sequence ends. Sequences that end beside each other go through the head together.
       std::vector<std::int64_t> rows;
       std::size_t first = 0;
@@ -83,7 +138,7 @@ class Session::Impl {
         if (pass[p].end != static_cast<std::int64_t>(batch[s].tokens.size())) continue;
         if (!rows.empty() && s != first + rows.size()) head_into_logits(stream, rows, first);
         if (rows.empty()) first = s;
-        rows.push_back(offsets[p + 1] - 1);
+        rows.push_back(rows_of.offsets[p + 1] - 1);
       }
       head_into_logits(stream, rows, first);
     });
@@ -94,15 +149,16 @@ class Session::Impl {
     check(batch);
     const std::int64_t vocab = model_.vocab_size();
     Tensor logits = Tensor::uninitialized(DType::f32, {kLogitsRows, vocab});
-    run(batch, [&](const std::vector<Piece>& pass, Offsets offsets, const Stream& stream) {
+    run(batch, [&](const std::vector<Piece>& pass, const Rows& rows_of, const Stream& stream) {
       for (std::size_t p = 0; p < pass.size(); ++p) {
-        for (std::int64_t begin = offsets[p]; begin < offsets[p + 1]; begin += kLogitsRows) {
-          std::vector<std::int64_t> rows(static_cast<std::size_t>(std::min(kLogitsRows, offsets[p + 1] - begin)));
+        for (std::int64_t begin = rows_of.offsets[p]; begin < rows_of.offsets[p + 1]; begin += kLogitsRows) {
+          std::vector<std::int64_t> rows(
+              static_cast<std::size_t>(std::min(kLogitsRows, rows_of.offsets[p + 1] - begin)));
           std::iota(rows.begin(), rows.end(), begin);
           const Matrix<float> out = logits.matrix().row_range(0, static_cast<std::int64_t>(rows.size()));
           model_.core()->head(stream, rows, arena_, out);
           for (std::int64_t i = 0; i < out.rows; ++i) {
-            sink(pass[p].sequence, pass[p].begin + begin - offsets[p] + i,
+            sink(pass[p].sequence, rows_of.positions[static_cast<std::size_t>(begin + i)],
                  {out.row(i), static_cast<std::size_t>(vocab)});
           }
         }
@@ -111,7 +167,7 @@ class Session::Impl {
   }
 
   const Model& model() const { return model_; }
-  std::int64_t scratch_bytes() const { return arena_.bytes(); }
+  std::int64_t scratch_bytes() const { return arena_.bytes() + parked_.bytes(); }
 
  private:
   /// Logits of `rows`, which end the sequences from `first` on. Empties `rows`.
@@ -123,11 +179,18 @@ class Session::Impl {
     rows.clear();
   }
 
+  /// Which rows of a pass's stream, behind the last block, belong to whom.
+  struct Rows {
+    std::vector<std::int64_t> offsets;    // [pieces + 1]
+    std::vector<std::int64_t> positions;  // of each row, within its sequence's tokens
+  };
+
   /// Runs the batch pass by pass and hands each pass's stream to `finish`.
   template <class Finish>
   void run(std::span<const Sequence> batch, Finish finish) {
     std::int64_t total = 0;
     for (const Sequence& sequence : batch) total += static_cast<std::int64_t>(sequence.tokens.size());
+    ReducedSequences reduced(batch, *model_.core());
     std::int64_t done = 0;
     for (const std::vector<Piece>& pass : plan_passes(batch, options_.window)) {
       std::vector<TokenId> ids;
@@ -140,7 +203,13 @@ class Session::Impl {
         states.push_back(batch[piece.sequence].state->data());
       }
       arena_.reset();
-      finish(pass, Offsets(offsets), model_.core()->forward({ids, offsets, states}, arena_));
+      parked_.reset();
+      const std::vector<ReducedPiece> pieces = reduced.pieces(pass);
+      std::optional<ReducedPass> reduction;
+      if (!pieces.empty()) reduction.emplace(pieces, *model_.core(), arena_, parked_);
+      const Stream stream =
+          model_.core()->forward({ids, offsets, states}, arena_, reduction ? &*reduction : nullptr);
+      finish(pass, rows_of(pass, reduction ? &reduction->table() : nullptr), stream);
       for (const Piece& piece : pass) {
         State& state = *batch[piece.sequence].state;
         state.set_tokens(state.tokens() + piece.end - piece.begin);
@@ -148,11 +217,25 @@ class Session::Impl {
       done += static_cast<std::int64_t>(ids.size());
       if (options_.progress) options_.progress(done, total);
     }
+    reduced.finish();
+  }
+
+  static Rows rows_of(const std::vector<Piece>& pass, const RowTable* table) {
+    Rows rows{{0}, {}};
+    for (std::size_t p = 0; p < pass.size(); ++p) {
+      std::vector<std::int64_t> positions(static_cast<std::size_t>(pass[p].end - pass[p].begin));
+      std::iota(positions.begin(), positions.end(), pass[p].begin);
+      if (table != nullptr) positions = table->positions(p);
+      rows.positions.insert(rows.positions.end(), positions.begin(), positions.end());
+      rows.offsets.push_back(static_cast<std::int64_t>(rows.positions.size()));
+    }
+    return rows;
   }
 
   Model model_;
   SessionOptions options_;
   Arena arena_;
+  Arena parked_;  // of tokens that reduction took out of the stream
   std::vector<float> logits_;
 };
 
@@ -166,8 +249,8 @@ std::span<const float> Session::feed(std::span<const Sequence> batch) {
   return impl_->feed(batch);
 }
 
-std::span<const float> Session::feed(State& state, std::span<const TokenId> tokens) {
-  const Sequence sequence{&state, tokens};
+std::span<const float> Session::feed(State& state, std::span<const TokenId> tokens, const PromptReduction& reduce) {
+  const Sequence sequence{&state, tokens, reduce};
   return impl_->feed({&sequence, 1});
 }
 

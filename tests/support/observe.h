@@ -1,6 +1,7 @@
 // observe(): runs a text through all layers and shows each block's input and output to a function.
 #pragma once
 
+#include <functional>
 #include <span>
 
 #include "model/model.h"
@@ -9,12 +10,31 @@
 
 namespace molt::testing_support {
 
-inline void observe(const Model& model, std::span<const TokenId> ids, const ModelCore::Observer& observer) {
+/// Takes a layer's input residual and its output, [T, d_model] each.
+using Observer = std::function<void(std::int64_t layer, Matrix<const float> residual, Matrix<const float> h)>;
+
+/// Lets every row run every layer, and looks.
+class ObservingRouter final : public Router {
+ public:
+  ObservingRouter(Offsets offsets, const Observer& observer) : offsets_(offsets), observer_(observer) {}
+  LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override { return {offsets_}; }
+  bool looks(std::int64_t /*layer*/) const override { return true; }
+  void leave(std::int64_t layer, const Block& /*block*/, const ScanView& /*scan*/, Stream& stream) override {
+    observer_(layer, stream.residual, stream.h);
+  }
+
+ private:
+  Offsets offsets_;
+  const Observer& observer_;
+};
+
+inline void observe(const Model& model, std::span<const TokenId> ids, const Observer& observer) {
   Arena arena;
   const State state(model);
   float* const states[] = {state.data()};
   const std::int64_t offsets[] = {0, static_cast<std::int64_t>(ids.size())};
-  model.core()->forward({ids, offsets, states}, arena, &observer);
+  ObservingRouter router(offsets, observer);
+  model.core()->forward({ids, offsets, states}, arena, &router);
 }
 
 }  // namespace molt::testing_support

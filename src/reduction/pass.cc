@@ -1,0 +1,122 @@
+#include "reduction/pass.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "reduction/site_view.h"
+
+namespace molt {
+namespace {
+
+Matrix<float> first_rows(Matrix<float> x, std::size_t rows) {
+  return {x.data, static_cast<std::int64_t>(rows), x.cols, x.stride};
+}
+
+}  // namespace
+
+ReducedPass::ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& model, Arena& arena, Arena& parked)
+    : pieces_(pieces),
+      model_(model),
+      backend_(model.backend()),
+      arena_(arena),
+      parked_arena_(parked),
+      table_(pieces, model) {}
+
+LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
+  if (layer == 0 && table_.is_site(-1)) {
+    std::vector<Plan> plans(pieces_.size());
+    for (std::size_t s = 0; s < pieces_.size(); ++s) {
+      if (table_.is_site(-1, s)) plans[s] = pieces_[s].reduction->reducer->plan(BlindSite(table_, pieces_[s], s, -1));
+    }
+    carry_out(table_.apply(-1, plans), false, stream);
+  }
+  take_back(layer, stream);
+  const RowTable::Participants& p = table_.take_part(layer);
+  writes_.clear();
+  for (const RowTable::Participants::Writing& writing : p.writing) {
+    const Parked& parked = parked_[writing.group];
+    writes_.push_back({writing.map == nullptr ? parked.residual : parked.unit, writing.map, writing.places});
+  }
+  return {.offsets = p.offsets,
+          .full = p.full,
+          .writes = writes_,
+          .wanted = p.all_live ? nullptr : p.wanted.data(),
+          .multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data()};
+}
+
+void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) {
+  std::vector<Plan> plans(pieces_.size());
+  for (std::size_t s = 0; s < pieces_.size(); ++s) {
+    if (!table_.is_site(layer, s)) continue;
+    const Arena::Scope scope(arena_);
+    const SiteView site({.table = table_,
+                         .piece = pieces_[s],
+                         .sequence = s,
+                         .layer = layer,
+                         .backend = backend_,
+                         .block = block,
+                         .scan = scan,
+                         .stream = stream,
+                         .arena = arena_});
+    plans[s] = pieces_[s].reduction->reducer->plan(site);
+  }
+  carry_out(table_.apply(layer, plans), true, stream);
+}
+
+void ReducedPass::carry_out(const RowTable::Move& move, bool has_h, Stream& stream) {
+  if (move.stay_all) return;
+  for (const auto& [group, rows] : move.parked) {
+    if (parked_.size() <= group) parked_.resize(group + 1);
+    park(rows, has_h, stream, parked_[group]);
+  }
+  const float* weights = move.weights.empty() ? nullptr : move.weights.data();
+  backend_.merge_rows(stream.residual, move.residual_merges, weights);
+  if (has_h) backend_.merge_rows(stream.h, move.hidden_merges, weights);
+  for (Matrix<float>* branch : {&stream.residual, &stream.h}) {
+    const Matrix<float> kept = first_rows(*branch, move.stay.size());
+    if (has_h || branch == &stream.residual) backend_.gather_rows(*branch, move.stay, kept);
+    *branch = kept;
+  }
+}
+
+void ReducedPass::park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked) {
+  const std::int64_t width = stream.residual.cols;
+  parked.residual = parked_arena_.matrix(static_cast<std::int64_t>(rows.size()), width);
+  parked.unit = parked_arena_.matrix(static_cast<std::int64_t>(rows.size()), width);
+  backend_.gather_rows(stream.residual, rows, parked.residual);
+  const float eps = model_.config().norm_eps;
+  if (!has_h) {
+    backend_.rms_norm(parked.residual, nullptr, eps, parked.unit);
+    return;
+  }
+  const Arena::Scope scope(arena_);
+  const Matrix<float> h = arena_.matrix(parked.residual.rows, width);
+  backend_.gather_rows(stream.h, rows, h);
+  backend_.add_rms_norm(parked.residual, h, nullptr, eps, parked.unit);
+}
+
+void ReducedPass::take_back(std::int64_t layer, Stream& stream) {
+  const RowTable::Return back = table_.take_back(layer);
+  if (back.entering.empty()) return;
+  const Arena::Scope scope(arena_);
+  const auto rows = static_cast<std::size_t>(table_.live_offsets().back());
+  std::vector<std::int64_t> in_order(rows);
+  std::iota(in_order.begin(), in_order.end(), 0);
+  for (Matrix<float>* branch : {&stream.residual, &stream.h}) {
+    // Those that return bring their residual; they have no output of the block before.
+    const Matrix<float> together = arena_.matrix(static_cast<std::int64_t>(rows), branch->cols);
+    backend_.scatter_rows(*branch, back.live_before, together);
+    for (const auto& [group, places] : back.entering) {
+      if (branch == &stream.residual) {
+        backend_.scatter_rows(parked_[group].residual, places, together);
+        continue;
+      }
+      for (const std::int64_t place : places) std::fill_n(together.row(place), together.cols, 0.0F);
+    }
+    *branch = first_rows(*branch, rows);
+    backend_.gather_rows(together, in_order, *branch);
+  }
+}
+
+}  // namespace molt

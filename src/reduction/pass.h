@@ -1,0 +1,45 @@
+// ReducedPass: carries reduction out while a pass runs: shows sites to reducers, and does to the stream what they plan.
+//
+// The arithmetic beside RowTable's bookkeeping. Used by one thread, for one pass.
+#pragma once
+
+#include "reduction/row_table.h"
+#include "tensor/arena.h"
+
+namespace molt {
+
+class ReducedPass final : public Router {
+ public:
+  /// `pieces`, `model` and the arenas must outlive the pass. `arena`: the forward pass's own. `parked`: memory of tokens
+  /// that left, taken back by the caller after the pass.
+  ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& model, Arena& arena, Arena& parked);
+
+  LayerRows enter(std::int64_t layer, Stream& stream) override;
+  bool looks(std::int64_t layer) const override { return table_.is_site(layer); }
+  void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) override;
+
+  /// Which rows of the stream belong to whom, after the last layer.
+  const RowTable& table() const { return table_; }
+
+ private:
+  /// What tokens that left together keep: [rows of the group, d_model] each.
+  struct Parked {
+    Matrix<float> residual;  // as it was behind the site, h added
+    Matrix<float> unit;      // the same, scaled to a root mean square of 1
+  };
+
+  void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
+  void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);
+  void take_back(std::int64_t layer, Stream& stream);
+
+  std::span<const ReducedPiece> pieces_;
+  const ModelCore& model_;
+  const Backend& backend_;
+  Arena& arena_;
+  Arena& parked_arena_;
+  RowTable table_;
+  std::vector<Parked> parked_;     // by group
+  std::vector<WriteRows> writes_;  // of the present layer
+};
+
+}  // namespace molt

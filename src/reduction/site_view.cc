@@ -1,0 +1,132 @@
+#include "reduction/site_view.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/fail.h"
+#include "base/random.h"
+
+namespace molt {
+namespace {
+
+std::vector<float> noise(std::size_t count, std::int64_t layer) {
+  Random random(static_cast<std::uint64_t>(layer + 2));
+  std::vector<float> values(count);
+  for (float& value : values) value = static_cast<float>(random.uniform());
+  return values;
+}
+
+/// Throws Error when a measure is not a number: what a method would choose by it has no meaning.
+void check_finite(std::span<const float> values, std::string_view measure, std::int64_t layer) {
+  for (const float value : values) {
+    if (!std::isfinite(value)) {
+      fail(
+          "the {} of a token behind block {} is {}: the model's weights or activations are not finite, so nothing can "
+          "be chosen by them; check the checkpoint (molt generate runs it without --reduce)",
+          measure, layer, value);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<float> BlindSite::importance(Importance /*metric*/) const {
+  return noise(static_cast<std::size_t>(tokens()), layer());
+}
+
+std::vector<Site::Match> BlindSite::match(Feature /*feature*/, std::span<const std::int64_t> sources,
+                                          std::span<const std::int64_t> targets, bool later_only) const {
+  const std::vector<float> similarity = noise(sources.size(), layer());
+  std::vector<Match> matches;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    const auto first = later_only ? std::upper_bound(targets.begin(), targets.end(), sources[i]) : targets.begin();
+    if (first == targets.end()) {
+      matches.push_back({-1, -std::numeric_limits<float>::infinity()});
+    } else {
+      matches.push_back({*first, similarity[i]});
+    }
+  }
+  return matches;
+}
+
+std::vector<float> BlindSite::contribution() const {
+  return noise(static_cast<std::size_t>(tokens()), layer());
+}
+
+std::vector<float> BlindSite::features(Feature /*feature*/) const {
+  return noise(static_cast<std::size_t>(tokens()), layer());
+}
+
+Matrix<const float> SiteView::feature_rows(Feature feature) const {
+  const std::int64_t begin = c_.table.live_offsets()[c_.sequence];
+  const std::int64_t end = c_.table.live_offsets()[c_.sequence + 1];
+  switch (feature) {
+    case Feature::scan_output: return c_.scan.y.row_range(begin, end);
+    case Feature::block_output: return c_.stream.h.row_range(begin, end);
+    case Feature::stream: break;
+  }
+  const Matrix<float> residual = c_.stream.residual.row_range(begin, end);
+  const Matrix<float> h = c_.stream.h.row_range(begin, end);
+  const Matrix<float> sum = c_.arena.matrix(residual.rows, residual.cols);
+  for (std::int64_t t = 0; t < sum.rows; ++t) {
+    for (std::int64_t d = 0; d < sum.cols; ++d) sum(t, d) = residual(t, d) + h(t, d);
+  }
+  return sum;
+}
+
+std::vector<float> SiteView::importance(Importance metric) const {
+  std::vector<float> scores(static_cast<std::size_t>(tokens()));
+  c_.backend.importance(feature_rows(Feature::scan_output), metric, scores.data());
+  check_finite(scores, "importance", layer());
+  return scores;
+}
+
+std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::int64_t> sources,
+                                         std::span<const std::int64_t> targets, bool later_only) const {
+  std::vector<std::int64_t> target(sources.size());
+  std::vector<float> similarity(sources.size());
+  const Arena::Scope scope(c_.arena);
+  c_.backend.best_match(feature_rows(feature), sources, targets, later_only, target.data(), similarity.data());
+  std::vector<Match> matches;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (target[i] >= 0) check_finite({&similarity[i], 1}, "similarity", layer());
+    matches.push_back({target[i], similarity[i]});
+  }
+  return matches;
+}
+
+std::vector<float> SiteView::contribution() const {
+  const RowTable::Participants& p = c_.table.participants();
+  const std::int64_t begin = p.offsets[c_.sequence];
+  const std::int64_t end = p.offsets[c_.sequence + 1];
+  const ScanView scan{.y = {},
+                      .x = c_.scan.x.row_range(begin, end),
+                      .dt = c_.scan.dt.row_range(begin, end),
+                      .B = c_.scan.B.row_range(begin, end)};
+  const std::int64_t offsets[] = {0, end - begin};
+  const float* multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data() + begin;
+  std::vector<float> all(static_cast<std::size_t>(end - begin));
+  c_.block.contribution(c_.backend, scan, offsets, multiplicity, all.data());
+  std::vector<float> live;
+  if (p.all_live) {
+    live = std::move(all);
+  } else {
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (p.wanted[static_cast<std::size_t>(i)] != 0) live.push_back(all[static_cast<std::size_t>(i - begin)]);
+    }
+  }
+  check_finite(live, "contribution", layer());
+  return live;
+}
+
+std::vector<float> SiteView::features(Feature feature) const {
+  const Arena::Scope scope(c_.arena);
+  const Matrix<const float> rows = feature_rows(feature);
+  std::vector<float> copy;
+  copy.reserve(static_cast<std::size_t>(rows.rows * rows.cols));
+  for (std::int64_t t = 0; t < rows.rows; ++t) copy.insert(copy.end(), rows.row(t), rows.row(t) + rows.cols);
+  return copy;
+}
+
+}  // namespace molt

@@ -1,0 +1,75 @@
+// The Sites that reducers see: one that measures a running model, and one that has nothing to measure.
+#pragma once
+
+#include "reduction/row_table.h"
+#include "tensor/arena.h"
+
+namespace molt {
+
+/// Where a window's tokens are; what all kinds of Site share.
+class PlacedSite : public Site {
+ public:
+  PlacedSite(const RowTable& table, const ReducedPiece& piece, std::size_t sequence, std::int64_t layer)
+      : place_(piece.place),
+        layer_(layer),
+        positions_(table.positions(sequence)),
+        protection_(table.protection(sequence)),
+        to_remove_(table.scheduled_removals(sequence, layer)) {}
+
+  std::int64_t layer() const override { return layer_; }
+  const Place& place() const override { return place_; }
+  std::span<const std::int64_t> positions() const override { return positions_; }
+  std::span<const std::uint8_t> is_protected() const override { return protection_; }
+  std::int64_t to_remove() const override { return to_remove_; }
+
+ private:
+  Place place_;
+  std::int64_t layer_;
+  std::vector<std::int64_t> positions_;
+  std::vector<std::uint8_t> protection_;
+  std::int64_t to_remove_;
+};
+
+/// A site without a model behind it: every measure is noise, the same at every call. Counts come out right, choices do
+/// not. For rehearsals, and before the first block, where a reducer has no reason to ask.
+class BlindSite final : public PlacedSite {
+ public:
+  using PlacedSite::PlacedSite;
+  std::vector<float> importance(Importance metric) const override;
+  std::vector<Match> match(Feature feature, std::span<const std::int64_t> sources,
+                           std::span<const std::int64_t> targets, bool later_only) const override;
+  std::vector<float> contribution() const override;
+  std::vector<float> features(Feature feature) const override;
+};
+
+/// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is an
+/// Error naming the block.
+class SiteView final : public PlacedSite {
+ public:
+  struct Context {
+    const RowTable& table;
+    const ReducedPiece& piece;
+    std::size_t sequence;
+    std::int64_t layer;
+    const Backend& backend;
+    const Block& block;
+    const ScanView& scan;
+    const Stream& stream;
+    Arena& arena;
+  };
+  explicit SiteView(const Context& context)
+      : PlacedSite(context.table, context.piece, context.sequence, context.layer), c_(context) {}
+
+  std::vector<float> importance(Importance metric) const override;
+  std::vector<Match> match(Feature feature, std::span<const std::int64_t> sources,
+                           std::span<const std::int64_t> targets, bool later_only) const override;
+  std::vector<float> contribution() const override;
+  std::vector<float> features(Feature feature) const override;
+
+ private:
+  Matrix<const float> feature_rows(Feature feature) const;
+
+  Context c_;
+};
+
+}  // namespace molt
