@@ -70,7 +70,8 @@ class MambaBlock final : public Block {
     backend.softplus(dt, dt_bias_.as<float>(), 0.0F, std::numeric_limits<float>::infinity(), dt);
 
     const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
-    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), input.multiplicity, input.offsets, ssm_states, x);
+    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), {input.offsets, ssm_states, input.multiplicity},
+                           x);
     backend.silu_gate(x, z, x);
     out_proj_.forward(backend, x, h);
   }

@@ -60,7 +60,8 @@ class Mamba2Block final : public Block {
     const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
     backend.ssd(xbc.col_range(0, d_inner), dt, {A_.as<float>(), static_cast<std::size_t>(config_.heads)},
                 xbc.col_range(d_inner, d_inner + bc), xbc.col_range(d_inner + bc, d_inner + 2 * bc), config_.groups,
-                {D_.as<float>(), static_cast<std::size_t>(d_inner)}, input.multiplicity, input.offsets, ssm_states, y);
+                {D_.as<float>(), static_cast<std::size_t>(d_inner)}, {input.offsets, ssm_states, input.multiplicity},
+                y);
     if (config_.gated_norm) {
       backend.gated_rms_norm(y, z, norm_.as<float>(), config_.norm_eps, config_.norm_group, config_.norm_before_gate,
                              y);
