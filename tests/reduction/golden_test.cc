@@ -1,6 +1,7 @@
 // Token reduction of the trained models against an independent implementation in NumPy (tests/fixtures/reduction): who
 // stays, who is merged into whom, the logits behind the prompt, and what the reduced state makes of the text that
 // follows.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
