@@ -54,6 +54,7 @@ class ReductionGolden : public testing::TestWithParam<std::string> {
   }
 
   void expect_plans(const Json& golden, const ReductionRecord& record) const {
+    if (!golden.contains("plans")) return;  // dense, and tokens that come back
     for (const auto& [site, positions] : golden["survivors"].items()) {
       EXPECT_EQ(record.survivors(std::stoll(site)), positions.get<std::vector<std::int64_t>>()) << "behind " << site;
     }
@@ -126,7 +127,7 @@ TEST_P(ReductionGolden, PlansLogitsAndContinuations) {
 
 TEST_P(ReductionGolden, SchedulesAreTheSame) {
   const Model model = Model::load(large_model(GetParam()), {.weights = WeightType::f32});
-  const Schedule& schedule = Reduction::parse(model, "utr:flops=0.2").core().schedule;
+  const Schedule schedule = Reduction::parse(model, "utr:flops=0.2").core().schedule;
   EXPECT_EQ(schedule.sites, golden_["sites"].get<std::vector<std::int64_t>>());
   for (const double ratio : schedule.ratios) EXPECT_NEAR(ratio, golden_["rho"].get<double>(), 1e-12);
 }
