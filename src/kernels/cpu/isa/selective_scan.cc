@@ -20,7 +20,7 @@ inline bool is_wanted(const ScanSequence& s, int64_t t) {
 inline void prefetch_row(const ScanSequence& s, int64_t c, int64_t t) {
   __builtin_prefetch(s.dt + t * s.dt_stride + c);
   __builtin_prefetch(s.x + t * s.x_stride + c);
-  __builtin_prefetch(s.y + t * s.y_stride + c, 1);
+  if (is_wanted(s, t)) __builtin_prefetch(s.y + t * s.y_stride + c, 1);
 }
 
 /// What all states of one row of one vector of channels share.
