@@ -142,8 +142,8 @@ void selective_scan(benchmark::State& state) {
   float* const states = H.matrix().data;
   const std::vector<std::int64_t> offsets{0, rows};
   for (auto _ : state) {
-    backend->selective_scan(x.matrix(), dt.matrix(), A.matrix(), B.matrix(), C.matrix(), D.data(), nullptr, offsets,
-                            {&states, 1}, y.matrix());
+    backend->selective_scan(x.matrix(), dt.matrix(), A.matrix(), B.matrix(), C.matrix(), D.data(),
+                            {offsets, {&states, 1}}, y.matrix());
   }
   report(state, 12.0 * rows * kInner + 8.0 * N * kInner, 21.0 * rows * kInner * N);
 }
@@ -164,7 +164,7 @@ void ssd(benchmark::State& state) {
   const Matrix<const float> columns = xBC.matrix();
   for (auto _ : state) {
     backend->ssd(columns.col_range(0, width), dt.matrix(), A, columns.col_range(width, width + N),
-                 columns.col_range(width + N, conv), 1, D, nullptr, offsets, {&states, 1}, y.matrix());
+                 columns.col_range(width + N, conv), 1, D, {offsets, {&states, 1}}, y.matrix());
   }
   report(state, 8.0 * rows * width + 8.0 * width * N, 5.0 * rows * width * N);
 }

@@ -6,8 +6,9 @@
 //
 // Conventions
 //   T rows of a ragged batch lie packed, sequence after sequence; nothing is padded. Ops that mix positions
-//   (causal_conv, selective_scan, ssd) take the sequences' bounds: `offsets` has S + 1 entries, sequence s owns rows
-//   [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows.
+//   (causal_conv, the scans and their contributions) take the sequences' bounds: `offsets` has S + 1 entries, sequence
+//   s owns rows [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows, or take
+//   the numbers of the rows that they work on.
 //   Per-sequence states are given as one pointer a sequence, so that a batch is gathered from wherever states live.
 //   Activations and states are float32. Matrices are packed by the backend, in float32 or bfloat16, accumulated in
 //   float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once an op, by assertion.
@@ -28,6 +29,22 @@ namespace molt {
 
 using Offsets = std::span<const std::int64_t>;
 
+/// How a scan's rows form sequences, and what each row is for.
+struct ScanRows {
+  Offsets offsets;                      // [S + 1]
+  std::span<float* const> states;       // [S]
+  const float* multiplicity = nullptr;  // [T], or null for ones: how many steps' decay a row stands for
+  // [T], or null: all. Rows with 0 only write the state; their y is left undefined.
+  const std::uint8_t* wanted = nullptr;
+};
+
+/// How a row's values become one number that says how much they matter.
+
+/// Row `source` goes into row `target`.
+struct RowMerge {
+  std::int64_t source, target;
+};
+
 /// A weight matrix W [out_features, in_features] in a backend's own layout: the only copy of it that prefill and decode
 /// use. Immutable.
 class PackedMatrix {
@@ -47,8 +64,11 @@ class Backend {
   /// Packs `weight` [out_features, in_features] (f32, f16, bf16 or f64) for matmul, in `dtype` (f32 or bf16).
   virtual std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const = 0;
 
-  /// y [T, N] = x [T, K] * W^T (+ bias [N], unless null). W: [N, K]. With bf16 weights x is rounded to bf16 first.
-  virtual void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const = 0;
+  /// y [T, M] = outputs [first_out, first_out + M) of x [T, K] * W^T (+ bias [N], unless null). W: [N, K]; M is y's
+  /// columns, first_out + M <= N. The same bits as of the whole product. A first_out that is no multiple of 64 may be
+  /// slower. With bf16 weights x is rounded to bf16 first.
+  virtual void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+                      std::int64_t first_out = 0) const = 0;
 
   /// y [T, D] = rows `ids` of `table` [V, D] (f32, f16 or bf16). Every id lies in [0, V).
   virtual void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
@@ -79,24 +99,63 @@ class Backend {
   virtual void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                            std::span<float* const> states, Matrix<float> y) const = 0;
 
+  // The scans, along sequences. With ScanRows `rows`: m = rows.multiplicity; rows.states[s] is read and left as after
+  // the sequence's last row. Where dt is 0 a row leaves the state as it is, exactly. A row that is not wanted costs
+  // less: its C is not used (any finite values), its y is left undefined, all else is the same, bit for bit.
+
   /// Mamba-1 selective scan (Gu & Dao 2023, algorithm 2), for every channel d and state n:
   ///   H[n, d] <- exp(dt[t, d] * m[t] * A[n, d]) * H[n, d] + dt[t, d] * B[t, n] * x[t, d]
   ///   y[t, d]  = sum_n C[t, n] * H[n, d] + D[d] * x[t, d]
-  /// x, dt, y [T, Di]; A [N, Di], negative; B, C [T, N]; D [Di]; m [T]: multiplicities, or null for ones.
-  /// states[s]: H of sequence s, [N, Di], read and left as after its last row. y may be x.
+  /// x, dt, y [T, Di]; A [N, Di], negative; B, C [T, N]; D [Di], or null for zeros. State: H [N, Di]. y may be x.
   virtual void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
-                              Matrix<const float> B, Matrix<const float> C, const float* D, const float* m,
-                              Offsets offsets, std::span<float* const> states, Matrix<float> y) const = 0;
+                              Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
+                              Matrix<float> y) const = 0;
 
   /// Mamba-2 state space dual scan (Dao & Gu 2024, section 6), for every head h of P channels, reading group g of B, C:
   ///   S_h[n, p] <- exp(dt[t, h] * m[t] * A[h]) * S_h[n, p] + dt[t, h] * B[t, g, n] * x[t, h, p]
   ///   y[t, h, p] = sum_n C[t, g, n] * S_h[n, p] + D[h * P + p] * x[t, h, p]
   /// x, y [T, H*P]; dt [T, H]; A [H], negative; B, C [T, G*N], g = h / (H / G); D [H*P] (one value a channel: repeat a
-  /// per-head D); m [T] or null. states[s]: S of sequence s, [H, N, P], read and left as after its last row.
+  /// per-head D), or empty for zeros. State: S [H, N, P].
   /// Fast backends compute it in chunks, as matrix products.
   virtual void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
-                   Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m,
-                   Offsets offsets, std::span<float* const> states, Matrix<float> y) const = 0;
+                   Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
+                   Matrix<float> y) const = 0;
+
+  // How much of a sequence's last state comes from each of its rows: c [T], which sums to 1 over a sequence (to less
+  // where nothing was written). The size of what row t wrote is w, with what later rows' decay leaves of it; c is w's
+  // share of the sequence's sum, averaged. Exponents are floored at -60. m [T]: multiplicities, or null for ones.
+  // Shapes as of the scans.
+
+  /// w[t, d] = dt[t, d] * |x[t, d]| * |B[t] * exp(A[., d] * sum_{s > t} dt[s, d] * m[s])|; mean over channels d.
+  virtual void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                           Matrix<const float> B, const float* m, Offsets offsets, float* c) const = 0;
+
+  /// w[t, h] = dt[t, h] * |x[t, h]| * |B[t, g]| * exp(A[h] * sum_{s > t} dt[s, h] * m[s]); mean over heads h.
+  virtual void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
+                                Matrix<const float> B, std::int64_t groups, const float* m, Offsets offsets,
+                                float* c) const = 0;
+
+  // Token reduction: which rows matter, which are alike, and taking rows out.
+
+  /// scores [T] = the importance of each row of y [T, D], D >= 1. A row that holds a NaN scores NaN.
+  virtual void importance(Matrix<const float> y, Importance metric, float* scores) const = 0;
+
+  /// For source i the target row most alike by cosine: match[i] = the j of `targets` with the greatest u_i . u_j, the
+  /// first of equals; u = x / max(|x|, 1e-12). similarity[i] = that cosine. `targets` ascends. With later_only only
+  /// targets behind the source count. Without any target that counts: -1 and -infinity. A NaN counts as -infinity.
+  virtual void best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
+                          std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
+                          float* similarity) const = 0;
+
+  /// y [K, D]: y[i] = x[rows[i]]. y may be x if each row's number is greater than the one before.
+  virtual void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const = 0;
+
+  /// y[rows[i]] = x[i] for x [K, D], other rows of y stay. No row is named twice.
+  virtual void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const = 0;
+
+  /// x[t] = (w[t] * x[t] + sum of w[s] * x[s]) / (w[t] + sum of w[s]) over the merges into t, which add in the order of
+  /// the list; the plain mean where the weights sum to 0. weights [T], or null for ones. No source is a target.
+  virtual void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const = 0;
 };
 
 /// Makes the backend of that name ("reference", "cpu"), or throws Error that lists the known ones.

@@ -4,6 +4,8 @@
 // They assert: whoever calls a backend has checked the user's input long before.
 #pragma once
 
+#include <vector>
+
 #include "kernels/backend.h"
 
 namespace molt::shapes {
@@ -28,15 +30,31 @@ inline void check_same(Matrix<const float> a, Matrix<const float> b) {
   MOLT_CHECK(a.stride >= a.cols && b.stride >= b.cols);
 }
 
-/// `offsets` cut `rows` rows into as many sequences as there are states.
-inline void check_sequences(Offsets offsets, std::span<float* const> states, std::int64_t rows) {
-  MOLT_CHECK(offsets.size() == states.size() + 1);
-  MOLT_CHECK(offsets.front() == 0 && offsets.back() == rows);
-  for (std::size_t s = 0; s < states.size(); ++s) MOLT_CHECK(offsets[s] <= offsets[s + 1]);
+/// `offsets` cut `rows` rows into sequences.
+inline void check_offsets(Offsets offsets, std::int64_t rows) {
+  MOLT_CHECK(!offsets.empty() && offsets.front() == 0 && offsets.back() == rows);
+  for (std::size_t s = 1; s < offsets.size(); ++s) MOLT_CHECK(offsets[s - 1] <= offsets[s]);
 }
 
-inline void check_matmul(Matrix<const float> x, const PackedMatrix& w, Matrix<float> y) {
-  MOLT_CHECK(x.cols == w.in_features() && y.cols == w.out_features() && x.rows == y.rows);
+/// The same, into as many sequences as there are states.
+inline void check_sequences(Offsets offsets, std::span<float* const> states, std::int64_t rows) {
+  MOLT_CHECK(offsets.size() == states.size() + 1);
+  check_offsets(offsets, rows);
+}
+
+inline void check_sequences(const ScanRows& rows, std::int64_t count) {
+  check_sequences(rows.offsets, rows.states, count);
+}
+
+/// Every one of `rows` is a row of `x`.
+inline void check_rows(std::span<const std::int64_t> rows, Matrix<const float> x) {
+  for (const std::int64_t row : rows) MOLT_CHECK(0 <= row && row < x.rows);
+}
+
+inline void check_matmul(Matrix<const float> x, const PackedMatrix& w, Matrix<float> y, std::int64_t first_out) {
+  MOLT_CHECK(x.cols == w.in_features() && x.rows == y.rows);
+  MOLT_CHECK(x.stride >= x.cols && y.stride >= y.cols);
+  MOLT_CHECK(0 <= first_out && y.cols <= w.out_features() - first_out);
 }
 
 inline void check_embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) {
@@ -60,28 +78,67 @@ inline void check_causal_conv(Matrix<const float> x, Matrix<const float> weight,
 }
 
 inline ScanShape check_selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
-                                      Matrix<const float> B, Matrix<const float> C, Offsets offsets,
-                                      std::span<float* const> states, Matrix<float> y) {
+                                      Matrix<const float> B) {
   check_same(x, dt);
+  MOLT_CHECK(A.cols == x.cols && B.cols == A.rows && B.rows == x.rows);
+  return {x.cols, A.rows};
+}
+
+inline ScanShape check_selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                      Matrix<const float> B, Matrix<const float> C, const ScanRows& rows,
+                                      Matrix<float> y) {
   check_same(x, y);
   check_same(B, C);
-  MOLT_CHECK(A.cols == x.cols && B.cols == A.rows && B.rows == x.rows);
-  check_sequences(offsets, states, x.rows);
-  return {x.cols, A.rows};
+  check_sequences(rows, x.rows);
+  return check_selective_scan(x, dt, A, B);
+}
+
+inline SsdShape check_ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
+                          Matrix<const float> B, std::int64_t groups) {
+  const auto heads = static_cast<std::int64_t>(A.size());
+  MOLT_CHECK(heads > 0 && groups > 0 && heads % groups == 0);
+  MOLT_CHECK(dt.rows == x.rows && dt.cols == heads && B.rows == x.rows);
+  MOLT_CHECK(x.cols % heads == 0 && B.cols % groups == 0);
+  return {heads, x.cols / heads, B.cols / groups, groups};
 }
 
 inline SsdShape check_ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
                           Matrix<const float> B, Matrix<const float> C, std::int64_t groups, std::span<const float> D,
-                          Offsets offsets, std::span<float* const> states, Matrix<float> y) {
-  const auto heads = static_cast<std::int64_t>(A.size());
+                          const ScanRows& rows, Matrix<float> y) {
   check_same(x, y);
   check_same(B, C);
-  MOLT_CHECK(heads > 0 && groups > 0 && heads % groups == 0);
-  MOLT_CHECK(dt.rows == x.rows && dt.cols == heads && B.rows == x.rows);
-  MOLT_CHECK(x.cols % heads == 0 && B.cols % groups == 0);
   MOLT_CHECK(D.empty() || static_cast<std::int64_t>(D.size()) == x.cols);
-  check_sequences(offsets, states, x.rows);
-  return {heads, x.cols / heads, B.cols / groups, groups};
+  check_sequences(rows, x.rows);
+  return check_ssd(x, dt, A, B, groups);
+}
+
+inline void check_best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
+                             std::span<const std::int64_t> targets) {
+  check_rows(sources, x);
+  check_rows(targets, x);
+  for (std::size_t i = 1; i < targets.size(); ++i) MOLT_CHECK(targets[i - 1] < targets[i]);
+}
+
+inline void check_gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) {
+  MOLT_CHECK(y.rows == static_cast<std::int64_t>(rows.size()) && y.cols == x.cols);
+  check_rows(rows, x);
+  if (x.data != y.data) return;
+  MOLT_CHECK(x.stride == y.stride);
+  for (std::size_t i = 1; i < rows.size(); ++i) MOLT_CHECK(rows[i - 1] < rows[i]);
+}
+
+inline void check_scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) {
+  MOLT_CHECK(x.rows == static_cast<std::int64_t>(rows.size()) && x.cols == y.cols);
+  check_rows(rows, y);
+}
+
+inline void check_merge_rows(Matrix<const float> x, std::span<const RowMerge> merges) {
+  std::vector<bool> is_target(static_cast<std::size_t>(x.rows));
+  for (const RowMerge& merge : merges) {
+    MOLT_CHECK(0 <= merge.source && merge.source < x.rows && 0 <= merge.target && merge.target < x.rows);
+    is_target[static_cast<std::size_t>(merge.target)] = true;
+  }
+  for (const RowMerge& merge : merges) MOLT_CHECK(!is_target[static_cast<std::size_t>(merge.source)]);
 }
 
 }  // namespace molt::shapes

@@ -227,7 +227,7 @@ class ScanProblem : public SequenceProblem {
     const std::int64_t end = first + offsets.back();
     backend.selective_scan(x_.from(first, end), dt_.from(first, end), A_.matrix(), B_.from(first, end),
                            C_.from(first, end), D_.empty() ? nullptr : D_.data(),
-                           m_.empty() ? nullptr : m_.data() + first, offsets, states, y);
+                           {offsets, states, m_.empty() ? nullptr : m_.data() + first}, y);
   }
 
  private:
@@ -260,7 +260,7 @@ class SsdProblem : public SequenceProblem {
            Matrix<float> y) const override {
     const std::int64_t end = first + offsets.back();
     backend.ssd(x_.from(first, end), dt_.from(first, end), A_, B_.from(first, end), C_.from(first, end),
-                extents_.groups, D_, m_.empty() ? nullptr : m_.data() + first, offsets, states, y);
+                extents_.groups, D_, {offsets, states, m_.empty() ? nullptr : m_.data() + first}, y);
   }
 
  private:

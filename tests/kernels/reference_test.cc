@@ -79,7 +79,7 @@ TEST(Reference, SelectiveScanByHand) {
   Floats state{7, 8}, y(2);
   float* const states = state.data();
   kReference->selective_scan({x.data(), 2, 1}, {dt.data(), 2, 1}, {A.data(), 2, 1}, {B.data(), 2, 2}, {C.data(), 2, 2},
-                             D.data(), m.data(), std::vector<std::int64_t>{0, 2}, {&states, 1}, {y.data(), 2, 1});
+                             D.data(), {std::vector<std::int64_t>{0, 2}, {&states, 1}, m.data()}, {y.data(), 2, 1});
   const double h0 = std::exp(-0.5) * 7 + 0.5 * 1 * 2, h1 = std::exp(-1.0) * 8 + 0.5 * 3 * 2;
   const double k0 = std::exp(-0.75) * h0 + 0.25 * 2 * 5, k1 = std::exp(-1.5) * h1 + 0.25 * 4 * 5;
   EXPECT_FLOAT_EQ(y[0], static_cast<float>(h0 + h1 + 20));
@@ -102,7 +102,8 @@ TEST(Reference, SsdIsTheSelectiveScanWithSharedSteps) {
   Floats first = start, second = start;
   const std::vector<float*> ssd_states{first.data(), second.data()};
   Rows y(kRows, H * P, 0);
-  kReference->ssd(x.matrix(), dt.matrix(), A, B.matrix(), C.matrix(), G, D, m.data(), offsets, ssd_states, y.matrix());
+  kReference->ssd(x.matrix(), dt.matrix(), A, B.matrix(), C.matrix(), G, D, {offsets, ssd_states, m.data()},
+                  y.matrix());
 
   for (std::int64_t h = 0; h < H; ++h) {
     Rows shared_dt(kRows, P, 0), shared_A(N, P, 0), out(kRows, P, 0);
@@ -115,8 +116,8 @@ TEST(Reference, SsdIsTheSelectiveScanWithSharedSteps) {
     const std::vector<float*> states{one.data(), two.data()};
     kReference->selective_scan(std::as_const(x).matrix().col_range(h * P, h * P + P), shared_dt.matrix(),
                                shared_A.matrix(), std::as_const(B).matrix().col_range(g * N, g * N + N),
-                               std::as_const(C).matrix().col_range(g * N, g * N + N), D.data() + h * P, m.data(),
-                               offsets, states, out.matrix());
+                               std::as_const(C).matrix().col_range(g * N, g * N + N), D.data() + h * P,
+                               {offsets, states, m.data()}, out.matrix());
     for (std::int64_t t = 0; t < kRows; ++t) {
       for (std::int64_t p = 0; p < P; ++p) EXPECT_FLOAT_EQ(y.matrix()(t, h * P + p), out.matrix()(t, p));
     }

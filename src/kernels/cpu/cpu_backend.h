@@ -21,8 +21,9 @@ class CpuBackend : public ReferenceBackend {
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return pack_panels(weight, dtype);
   }
-  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const override {
-    panel_matmul(x, w, bias, y);
+  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+              std::int64_t first_out) const override {
+    panel_matmul(x, w, bias, y, first_out);
   }
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
@@ -35,11 +36,10 @@ class CpuBackend : public ReferenceBackend {
   void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                    std::span<float* const> states, Matrix<float> y) const override;
   void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A, Matrix<const float> B,
-                      Matrix<const float> C, const float* D, const float* m, Offsets offsets,
-                      std::span<float* const> states, Matrix<float> y) const override;
+                      Matrix<const float> C, const float* D, const ScanRows& rows, Matrix<float> y) const override;
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
-           Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m, Offsets offsets,
-           std::span<float* const> states, Matrix<float> y) const override;
+           Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
+           Matrix<float> y) const override;
 };
 
 }  // namespace molt

@@ -8,6 +8,7 @@
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/scratch.h"
+#include "kernels/shapes.h"
 
 namespace molt {
 namespace {
@@ -53,43 +54,90 @@ std::int64_t pieces_a_task(std::int64_t count, std::int64_t work) {
   return (count + tasks - 1) / tasks;
 }
 
+/// One tile of rows by one panel.
+struct Piece {
+  std::int64_t row, panel;
+  bool last;  // of its task
+};
+
+/// A product at hand: outputs [first_out, first_out + y.cols) of all rows.
+struct Product {
+  const Kernels& kernels;
+  const PackedPanels& panels;
+  Inputs x;
+  const float* bias;
+  Matrix<float> y;
+  std::int64_t first_out;
+
+  std::int64_t first_panel() const { return first_out / kPanelOutputs; }
+  std::int64_t end_panel() const { return (first_out + y.cols + kPanelOutputs - 1) / kPanelOutputs; }
+
+  void run(const Piece& piece) const {
+    const std::int64_t output = piece.panel * kPanelOutputs;
+    const std::int64_t next = piece.panel + 1 < end_panel() ? piece.panel + 1 : first_panel();
+    PanelProduct product{
+        .x = x.data + piece.row * x.stride * x.element_bytes,
+        .x_stride = x.stride,
+        .rows = std::min(kTileRows, y.rows - piece.row),
+        .panel = panels.panel(piece.panel),
+        .next = piece.last ? nullptr : panels.panel(next),
+        .steps = panels.steps(),
+        .outputs = static_cast<int>(std::min<std::int64_t>(kPanelOutputs, first_out + y.cols - output)),
+        .bias = bias == nullptr ? nullptr : bias + output,
+        .y = nullptr,
+        .y_stride = y.stride,
+    };
+    if (output < first_out) {
+      run_from_within(product, piece.row);
+    } else {
+      product.y = y.row(piece.row) + (output - first_out);
+      multiply(product);
+    }
+  }
+
+ private:
+  void multiply(const PanelProduct& product) const {
+    panels.dtype() == DType::bf16 ? kernels.multiply_panel_bf16(product) : kernels.multiply_panel_f32(product);
+  }
+
+  /// The first panel, of which only the last outputs are wanted: computed whole, to one side.
+  void run_from_within(PanelProduct product, std::int64_t row) const {
+    thread_local Scratch scratch;
+    product.y = scratch.get(kTileRows * kPanelOutputs);
+    product.y_stride = kPanelOutputs;
+    multiply(product);
+    const std::int64_t skipped = first_out % kPanelOutputs;
+    for (std::int64_t t = 0; t < product.rows; ++t) {
+      const float* from = product.y + t * kPanelOutputs;
+      std::copy(from + skipped, from + product.outputs, y.row(row + t));
+    }
+  }
+};
+
 }  // namespace
 
-void panel_matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) {
+void panel_matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+                  std::int64_t first_out) {
   const auto* panels = dynamic_cast<const PackedPanels*>(&w);
   MOLT_CHECK(panels != nullptr);
-  MOLT_CHECK(x.cols == w.in_features() && y.cols == w.out_features() && x.rows == y.rows);
-  MOLT_CHECK(x.stride >= x.cols && y.stride >= y.cols);
+  shapes::check_matmul(x, w, y, first_out);
   if (y.rows == 0 || y.cols == 0) return;
 
   const Kernels& kernels = select_kernels();
-  const bool bf16 = w.dtype() == DType::bf16;
-  const auto multiply_panel = bf16 ? kernels.multiply_panel_bf16 : kernels.multiply_panel_f32;
-  const Inputs inputs = bf16 ? round_inputs(kernels, x, 2 * panels->steps())
-                             : Inputs{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(float)};
+  const Inputs inputs = w.dtype() == DType::bf16
+                            ? round_inputs(kernels, x, 2 * panels->steps())
+                            : Inputs{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(float)};
+  const Product product{kernels, *panels, inputs, bias, y, first_out};
 
   // A piece is one panel for one tile of rows. Tiles come in the order of rows, each with all panels: its rows of x
   // stay in the cache meanwhile.
   const std::int64_t tiles = (x.rows + kTileRows - 1) / kTileRows;
-  const std::int64_t pieces = tiles * panels->panels();
+  const std::int64_t width = product.end_panel() - product.first_panel();
+  const std::int64_t pieces = tiles * width;
   const std::int64_t grain = pieces_a_task(pieces, std::min(x.rows, kTileRows) * x.cols * kPanelOutputs);
   parallel_for(pieces, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t piece = begin; piece < end; ++piece) {
-      const std::int64_t row = piece / panels->panels() * kTileRows;
-      const std::int64_t panel = piece % panels->panels();
-      const std::int64_t output = panel * kPanelOutputs;
-      multiply_panel({
-          .x = inputs.data + row * inputs.stride * inputs.element_bytes,
-          .x_stride = inputs.stride,
-          .rows = std::min(kTileRows, x.rows - row),
-          .panel = panels->panel(panel),
-          .next = piece + 1 < end ? panels->panel((panel + 1) % panels->panels()) : nullptr,
-          .steps = panels->steps(),
-          .outputs = static_cast<int>(std::min<std::int64_t>(kPanelOutputs, y.cols - output)),
-          .bias = bias == nullptr ? nullptr : bias + output,
-          .y = y.row(row) + output,
-          .y_stride = y.stride,
-      });
+    for (std::int64_t i = begin; i < end; ++i) {
+      product.run({i / width * kTileRows, product.first_panel() + i % width, i + 1 == end});
     }
   });
 }

@@ -6,13 +6,13 @@
 namespace molt {
 
 void CpuBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
-                                Matrix<const float> B, Matrix<const float> C, const float* D, const float* m,
-                                Offsets offsets, std::span<float* const> states, Matrix<float> y) const {
-  const shapes::ScanShape shape = shapes::check_selective_scan(x, dt, A, B, C, offsets, states, y);
+                                Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
+                                Matrix<float> y) const {
+  const shapes::ScanShape shape = shapes::check_selective_scan(x, dt, A, B, C, rows, y);
   const Kernels& kernels = select_kernels();
   const std::int64_t cost = 15 * shape.states;
-  for_channel_blocks(shape.channels, offsets, cost, [&](std::size_t s, std::int64_t begin, std::int64_t end) {
-    const std::int64_t first = offsets[s];
+  for_channel_blocks(shape.channels, rows.offsets, cost, [&](std::size_t s, std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = rows.offsets[s];
     kernels.selective_scan({
         .x = x.row(first) + begin,
         .x_stride = x.stride,
@@ -25,12 +25,12 @@ void CpuBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, M
         .C = C.row(first),
         .C_stride = C.stride,
         .D = D == nullptr ? nullptr : D + begin,
-        .m = m == nullptr ? nullptr : m + first,
-        .state = states[s] + begin,
+        .m = rows.multiplicity == nullptr ? nullptr : rows.multiplicity + first,
+        .state = rows.states[s] + begin,
         .state_stride = shape.channels,
         .y = y.row(first) + begin,
         .y_stride = y.stride,
-        .rows = offsets[s + 1] - first,
+        .rows = rows.offsets[s + 1] - first,
         .channels = end - begin,
         .states = shape.states,
     });

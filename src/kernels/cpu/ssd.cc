@@ -153,13 +153,14 @@ class Ssd {
 }  // namespace
 
 void CpuBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
-                     Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m,
-                     Offsets offsets, std::span<float* const> states, Matrix<float> y) const {
-  const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, offsets, states, y);
-  const Ssd ssd{x, dt, A, B, C, D, m, offsets, states, y, shape, select_kernels()};
-  for (std::size_t begin = 0, end; begin < states.size(); begin = end) {
+                     Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
+                     Matrix<float> y) const {
+  const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, rows, y);
+  const Ssd ssd{x, dt, A, B, C, D, rows.multiplicity, rows.offsets, rows.states, y, shape, select_kernels()};
+  const Offsets offsets = rows.offsets;
+  for (std::size_t begin = 0, end; begin < rows.states.size(); begin = end) {
     end = begin + 1;
-    while (end < states.size() && offsets[end + 1] - offsets[begin] <= kMaxPreparedRows) ++end;
+    while (end < rows.states.size() && offsets[end + 1] - offsets[begin] <= kMaxPreparedRows) ++end;
     ssd.run(begin, end);
   }
 }

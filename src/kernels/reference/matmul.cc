@@ -43,8 +43,9 @@ std::unique_ptr<PackedMatrix> ReferenceBackend::pack(const Tensor& weight, DType
   return std::make_unique<PlainMatrix>(weight, dtype);
 }
 
-void ReferenceBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const {
-  shapes::check_matmul(x, w, y);
+void ReferenceBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+                              std::int64_t first_out) const {
+  shapes::check_matmul(x, w, y, first_out);
   const auto* plain = dynamic_cast<const PlainMatrix*>(&w);
   MOLT_CHECK(plain != nullptr);  // packed by this backend
   const bool round_x = w.dtype() == DType::bf16;
@@ -55,12 +56,12 @@ void ReferenceBackend::matmul(Matrix<const float> x, const PackedMatrix& w, cons
       std::array<double, kBlock> sums{};
       for (std::int64_t k = 0; k < x.cols; ++k) {
         const double input = round_x ? BFloat16::from_float(x(t, k)).to_float() : x(t, k);
-        const float* weights = plain->row(k) + begin;
+        const float* weights = plain->row(k) + first_out + begin;
         for (std::int64_t n = 0; n < end - begin; ++n) sums[static_cast<std::size_t>(n)] += input * weights[n];
       }
       for (std::int64_t n = begin; n < end; ++n) {
         const double sum = sums[static_cast<std::size_t>(n - begin)];
-        y(t, n) = static_cast<float>(bias == nullptr ? sum : sum + bias[n]);
+        y(t, n) = static_cast<float>(bias == nullptr ? sum : sum + bias[first_out + n]);
       }
     }
   });

@@ -16,7 +16,8 @@ class ReferenceBackend : public Backend {
   std::string_view name() const override { return "reference"; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override;
-  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y) const override;
+  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+              std::int64_t first_out) const override;
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
   void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
@@ -28,11 +29,20 @@ class ReferenceBackend : public Backend {
   void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                    std::span<float* const> states, Matrix<float> y) const override;
   void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A, Matrix<const float> B,
-                      Matrix<const float> C, const float* D, const float* m, Offsets offsets,
-                      std::span<float* const> states, Matrix<float> y) const override;
+                      Matrix<const float> C, const float* D, const ScanRows& rows, Matrix<float> y) const override;
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
-           Matrix<const float> C, std::int64_t groups, std::span<const float> D, const float* m, Offsets offsets,
-           std::span<float* const> states, Matrix<float> y) const override;
+           Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
+           Matrix<float> y) const override;
+  void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                   Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
+  void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+                        std::int64_t groups, const float* m, Offsets offsets, float* c) const override;
+  void importance(Matrix<const float> y, Importance metric, float* scores) const override;
+  void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
+                  bool later_only, std::int64_t* match, float* similarity) const override;
+  void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
+  void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
+  void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const override;
 };
 
 }  // namespace molt

@@ -7,15 +7,16 @@
 namespace molt {
 
 void ReferenceBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
-                                      Matrix<const float> B, Matrix<const float> C, const float* D, const float* m,
-                                      Offsets offsets, std::span<float* const> states, Matrix<float> y) const {
-  const auto [channels, N] = shapes::check_selective_scan(x, dt, A, B, C, offsets, states, y);
-  for (std::size_t s = 0; s < states.size(); ++s) {
-    const Matrix<float> state(states[s], N, channels);
+                                      Matrix<const float> B, Matrix<const float> C, const float* D,
+                                      const ScanRows& rows, Matrix<float> y) const {
+  const auto [channels, N] = shapes::check_selective_scan(x, dt, A, B, C, rows, y);
+  const float* const m = rows.multiplicity;
+  for (std::size_t s = 0; s < rows.states.size(); ++s) {
+    const Matrix<float> state(rows.states[s], N, channels);
     for (std::int64_t d = 0; d < channels; ++d) {
       std::vector<double> H(static_cast<std::size_t>(N));  // rounded to float32 only after the last row
       for (std::int64_t n = 0; n < N; ++n) H[static_cast<std::size_t>(n)] = state(n, d);
-      for (std::int64_t t = offsets[s]; t < offsets[s + 1]; ++t) {
+      for (std::int64_t t = rows.offsets[s]; t < rows.offsets[s + 1]; ++t) {
         const double step = dt(t, d);
         const double decay_step = m == nullptr ? step : step * m[t];
         const double input = x(t, d);
@@ -25,7 +26,7 @@ void ReferenceBackend::selective_scan(Matrix<const float> x, Matrix<const float>
           h = std::exp(decay_step * A(n, d)) * h + step * B(t, n) * input;
           sum += C(t, n) * h;
         }
-        y(t, d) = static_cast<float>(sum);
+        if (rows.wanted == nullptr || rows.wanted[t] != 0) y(t, d) = static_cast<float>(sum);
       }
       for (std::int64_t n = 0; n < N; ++n) state(n, d) = static_cast<float>(H[static_cast<std::size_t>(n)]);
     }
