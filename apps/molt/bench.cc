@@ -19,6 +19,7 @@
 #include "molt/session.h"
 #include "molt/threads.h"
 #include "progress.h"
+#include "reduce_option.h"
 
 namespace molt::cli {
 namespace {
@@ -32,6 +33,7 @@ struct Options {
   std::vector<std::int64_t> decode{128};
   std::vector<std::int64_t> batches{1};
   std::vector<int> threads;
+  ReduceOption reduce;
   std::int64_t window = 2048;
   std::int64_t repeat = 5;
   std::uint64_t seed = 1;
@@ -39,19 +41,24 @@ struct Options {
   bool json = false;
 };
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
 /// One measured setting.
 struct Result {
   std::string kind;  // "prefill" or "decode"
   std::int64_t tokens;
   std::int64_t batch;
   int threads;
+  std::string reduce;           // the spec, empty for dense
   std::vector<double> seconds;  // of each repetition
+  double cut = 0;               // of the layers' FLOPs, obtained
+  double reducing_seconds = 0;  // of one repetition: choosing, merging and moving tokens; the median
 
-  double median_seconds() const {
-    std::vector<double> sorted = seconds;
-    std::sort(sorted.begin(), sorted.end());
-    return sorted[sorted.size() / 2];
-  }
+
+  double median_seconds() const { return median(seconds); }
   double tokens_per_second(double time) const { return static_cast<double>(tokens * batch) / time; }
 };
 
@@ -68,15 +75,18 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Time for `batch` fresh sequences to read `tokens` tokens each.
-double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed) {
+/// Time for `batch` fresh sequences to read `tokens` tokens each. `record`: null, or of the first sequence.
+double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed,
+                    const Reduction* reduction = nullptr, ReductionRecord* record = nullptr) {
   const Model& model = session.model();
   const std::vector<TokenId> ids = random_ids(model, tokens * batch, seed);
   std::vector<State> states(static_cast<std::size_t>(batch), State(model));
   std::vector<Sequence> sequences;
   for (std::size_t s = 0; s < states.size(); ++s) {
     sequences.push_back(
-        {&states[s], std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens))});
+        {&states[s],
+         std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens)),
+         {.reduction = reduction, .record = s == 0 ? record : nullptr}});
   }
   const auto start = std::chrono::steady_clock::now();
   session.feed(sequences);
@@ -114,28 +124,60 @@ struct Report {
   std::int64_t peak_memory_bytes = 0;
 };
 
+/// Measures a prefill dense and with each reduction, by turns, so that what disturbs the machine disturbs all alike.
+std::vector<Result> measure_prefill(const Options& options, std::span<const Reduction> reductions, Session& session,
+                                    std::int64_t tokens, std::int64_t batch) {
+  std::vector<Result> results{{"prefill", tokens, batch, num_threads(), "", {}}};
+  for (const std::string& spec : options.reduce.specs) {
+    results.push_back({"prefill", tokens, batch, num_threads(), spec, {}});
+  }
+  std::vector<std::vector<double>> reducing(results.size());
+  for (std::int64_t r = -1; r < options.repeat; ++r) {  // the first one warms caches and scratch memory
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      ReductionRecord record;
+      const double seconds =
+          time_prefill(session, tokens, batch, options.seed + static_cast<std::uint64_t>(std::max<std::int64_t>(r, 0)),
+                       i == 0 ? nullptr : &reductions[i - 1], &record);
+      if (r < 0) continue;
+      results[i].seconds.push_back(seconds);
+      results[i].cut = record.cut();
+      reducing[i].push_back(session.reduction_seconds());
+    }
+  }
+  for (std::size_t i = 0; i < results.size(); ++i) results[i].reducing_seconds = median(reducing[i]);
+  return results;
+}
+
+Result measure_decode(const Options& options, Session& session, std::int64_t tokens, std::int64_t batch) {
+  Result result{"decode", tokens, batch, num_threads(), "", {}};
+  time_decode(session, tokens, batch, options.seed);  // warms caches and scratch memory
+  for (std::int64_t r = 0; r < options.repeat; ++r) {
+    result.seconds.push_back(time_decode(session, tokens, batch, options.seed + static_cast<std::uint64_t>(r)));
+  }
+  return result;
+}
+
 Report measure(const Options& options, const Model& model) {
   Report report;
+  const std::vector<Reduction> reductions = options.reduce.make_all(model);
   Session session(model, {.window = options.window, .progress = {}});
   const std::vector<int> threads = options.threads.empty() ? std::vector<int>{num_threads()} : options.threads;
   const auto settings = threads.size() * options.batches.size() * (options.prefill.size() + options.decode.size());
   Progress progress("measuring");
   std::int64_t done = 0;
-  const auto add = [&](const char* kind, std::int64_t tokens, std::int64_t batch, auto time) {
-    if (tokens == 0) return;
-    Result result{kind, tokens, batch, num_threads(), {}};
-    time(session, tokens, batch, options.seed);  // warms caches and scratch memory
-    for (std::int64_t r = 0; r < options.repeat; ++r) {
-      result.seconds.push_back(time(session, tokens, batch, options.seed + static_cast<std::uint64_t>(r)));
-    }
-    report.results.push_back(std::move(result));
+  const auto add = [&](const std::vector<Result>& results) {
+    report.results.insert(report.results.end(), results.begin(), results.end());
     progress.update(++done, static_cast<std::int64_t>(settings));
   };
   for (const int count : threads) {
     set_num_threads(count);
     for (const std::int64_t batch : options.batches) {
-      for (const std::int64_t tokens : options.prefill) add("prefill", tokens, batch, &time_prefill);
-      for (const std::int64_t tokens : options.decode) add("decode", tokens, batch, &time_decode);
+      for (const std::int64_t tokens : options.prefill) {
+        if (tokens > 0) add(measure_prefill(options, reductions, session, tokens, batch));
+      }
+      for (const std::int64_t tokens : options.decode) {
+        if (tokens > 0) add({measure_decode(options, session, tokens, batch)});
+      }
     }
   }
   report.peak_memory_bytes = peak_memory_bytes();  // before the ceilings, which need memory of their own
@@ -160,6 +202,9 @@ nlohmann::json to_json(const Report& report, const Model& model) {
                        {"tokens", result.tokens},
                        {"batch", result.batch},
                        {"threads", result.threads},
+                       {"reduce", result.reduce},
+                       {"cut", result.cut},
+                       {"reducing_seconds", result.reducing_seconds},
                        {"seconds", result.median_seconds()},
                        {"tokens_per_s", result.tokens_per_second(result.median_seconds())},
                        {"tokens_per_s_min", result.tokens_per_second(*slowest)},
@@ -192,7 +237,8 @@ std::string share_of_ceiling(const Result& result, const Report& report, const M
     const double time = result.median_seconds();
     if (result.kind == "prefill") {
       const double head = 2.0 * static_cast<double>(core.config().vocab_size * core.config().d_model);
-      const double flops = static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
+      const double flops =
+          (1 - result.cut) * static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
       return fmt::format("{:.0f}% of matmul", 100 * flops / time / 1e9 / ceiling.matmul_gflop_per_s);
     }
     const double bytes = step_bytes(core, result.batch) * static_cast<double>(result.tokens);
@@ -212,12 +258,20 @@ void print_table(const Report& report, const Model& model) {
   }
   fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "tokens/s",
              "(slowest - fastest)", "of the ceiling");
+  double dense = 0;
   for (const Result& result : report.results) {
     const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());
     fmt::print("{:<8} {:>7} {:>6} {:>8} {:>12.1f} {:>20}  {}\n", result.kind, result.tokens, result.batch,
                result.threads, result.tokens_per_second(result.median_seconds()),
                fmt::format("({:.1f} - {:.1f})", result.tokens_per_second(*slowest), result.tokens_per_second(*fastest)),
                share_of_ceiling(result, report, core));
+    if (result.reduce.empty()) {
+      dense = result.median_seconds();
+    } else {
+      fmt::print("  {}: {:.1f}% of FLOPs cut, {:.2f}x dense; reducing itself took {:.1f}% of the time\n", result.reduce,
+                 100 * result.cut, dense / result.median_seconds(),
+                 100 * result.reducing_seconds / result.median_seconds());
+    }
   }
   double load[3] = {};
   getloadavg(load, 3);
@@ -273,6 +327,7 @@ void setup(CLI::App& app) {
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  options->reduce.add_to(app, true);
   app.add_option("--window", options->window, "Tokens of a prompt that are read together")
       ->type_name("N")
       ->check(count_from(1))
@@ -287,6 +342,7 @@ void setup(CLI::App& app) {
   app.footer(
       "Examples:\n"
       "  molt bench models/demo\n"
+      "  molt bench models/demo --prefill 2048 --decode 0 --reduce utr:flops=0.3 --reduce bypass:flops=0.3\n"
       "  molt bench --shape mamba2-130m --prefill 512,2048 --decode 128 --batch 1,16 --threads 1,2");
   app.callback([options] { run(*options); });
 }

@@ -14,6 +14,7 @@
 #include "molt/generate.h"
 #include "output.h"
 #include "progress.h"
+#include "reduce_option.h"
 
 namespace molt::cli {
 namespace {
@@ -28,6 +29,7 @@ struct Options {
   bool bos = false;
   GenerateOptions generate;
   bool ignore_eos = false;
+  ReduceOption reduce;
   std::int64_t window = 2048;
   std::optional<std::string> save_state;
   std::optional<std::string> load_state;
@@ -88,18 +90,24 @@ Text begin_text(const Options& options, const Model& model) {
   return text;
 }
 
-nlohmann::json to_json(const Generation& result, std::span<const TokenId> prompt) {
+nlohmann::json describe(const Generation& result, std::span<const TokenId> prompt, const Reduction* reduction) {
   const auto generated = static_cast<double>(result.ids.size());
   const auto rate = [](double tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0.0; };
-  return {{"text", result.text},
-          {"ids", result.ids},
-          {"prompt_ids", prompt},
-          {"stop_reason", name_of(result.reason)},
-          {"timings",
-           {{"prefill_seconds", result.prefill_seconds},
-            {"prefill_tokens_per_s", rate(static_cast<double>(result.prompt_tokens), result.prefill_seconds)},
-            {"decode_seconds", result.decode_seconds},
-            {"decode_tokens_per_s", rate(std::max(0.0, generated - 1), result.decode_seconds)}}}};
+  nlohmann::json json = {
+      {"text", result.text},
+      {"ids", result.ids},
+      {"prompt_ids", prompt},
+      {"stop_reason", name_of(result.reason)},
+      {"timings",
+       {{"prefill_seconds", result.prefill_seconds},
+        {"prefill_tokens_per_s", rate(static_cast<double>(result.prompt_tokens), result.prefill_seconds)},
+        {"decode_seconds", result.decode_seconds},
+        {"decode_tokens_per_s", rate(std::max(0.0, generated - 1), result.decode_seconds)}}}};
+  if (reduction != nullptr) {
+    json["reduction"] = to_json(result.reduction);
+    json["reduction"]["spec"] = nlohmann::json::parse(reduction->text());
+  }
+  return json;
 }
 
 /// The first Ctrl-C ends the text where it is; a second one ends the process at once.
@@ -131,6 +139,8 @@ void run(Options& options) {
   check(sampling);
   if (options.save_state) check_output(*options.save_state);
   const Model model = options.model.load();
+  const std::optional<Reduction> reduction = options.reduce.make(model);
+  options.generate.reduction = reduction ? &*reduction : nullptr;
   Text text = begin_text(options, model);
   const std::vector<TokenId> prompt(text.unseen().begin(), text.unseen().end());
 
@@ -151,7 +161,7 @@ void run(Options& options) {
   const Generation result = generate(session, text.state, prompt, options.generate, before);
   progress.finish();
   if (options.json) {
-    std::cout << json_text(to_json(result, prompt)) << "\n";
+    std::cout << json_text(describe(result, prompt, options.generate.reduction)) << "\n";
   } else {
     std::cout << "\n";
   }
@@ -203,6 +213,7 @@ void setup(CLI::App& app) {
       ->type_name("TEXT")
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options->ignore_eos, "Go on behind the end-of-text token");
+  options->reduce.add_to(app);
   app.add_option("--window", options->window, "Tokens of the prompt that are read together")
       ->type_name("N")
       ->check(count_from(1))
@@ -210,12 +221,13 @@ void setup(CLI::App& app) {
   app.add_option("--save-state", options->save_state, "Write what the model remembers at the end to this file")
       ->type_name("FILE");
   app.add_option("--load-state", options->load_state, "Go on from a state that --save-state wrote")->type_name("FILE");
-  app.add_flag("--json", options->json, "Print one JSON object: text, ids, timings");
+  app.add_flag("--json", options->json, "Print one JSON object: text, ids, timings, and what a reduction did");
   app.footer(
       "Examples:\n"
       "  molt generate models/demo --prompt \"The history of the city begins\" --max-tokens 64\n"
       "  molt generate models/demo --prompt-file page.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
       "  cat page.txt | molt generate models/demo - \n"
+      "  molt generate models/demo --prompt-file page.txt --reduce bypass:flops=0.3\n"
       "  molt generate models/demo --prompt-file book.txt --save-state book.state --max-tokens 0\n"
       "  molt generate models/demo --load-state book.state --prompt \" And then\"");
   app.callback([options] { run(*options); });

@@ -1,4 +1,5 @@
 // molt inspect: what a model is made of and what it costs to run.
+#include <algorithm>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "model/model.h"
 #include "model/published_shapes.h"
 #include "model_options.h"
+#include "reduce_option.h"
 
 namespace molt::cli {
 namespace {
@@ -16,6 +18,9 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string shape;
+  ReduceOption reduce;
+  std::int64_t length = 2048;
+  bool methods = false;
   bool json = false;
 };
 
@@ -90,19 +95,42 @@ void print_table(const nlohmann::json& d) {
   row("fingerprint", d["fingerprint"]);
 }
 
+/// What a reduction does to a prompt of a length: a line a layer.
+void print_reduction(const Reduction& reduction, const ReductionRecord& record) {
+  const auto tokens = static_cast<double>(record.tokens);
+  fmt::print("\n{}: of {} tokens, {:.1f}% of the layers' FLOPs cut\n", reduction.text(), record.tokens,
+             100 * record.cut());
+  const bool writes = std::any_of(record.writing.begin(), record.writing.end(), [](auto n) { return n > 0; });
+  fmt::print("layer   tokens{}\n", writes ? "  writing only" : "");
+  for (std::size_t layer = 0; layer < record.full.size(); ++layer) {
+    const std::string bar(static_cast<std::size_t>(40 * static_cast<double>(record.full[layer]) / tokens), '#');
+    const std::string written(static_cast<std::size_t>(40 * static_cast<double>(record.writing[layer]) / tokens), '-');
+    const std::string writing = writes ? fmt::format("  {:>12}", record.writing[layer]) : "";
+    fmt::print("{:>5}  {:>7}{}  {}{}\n", layer, record.full[layer], writing, bar, written);
+  }
+}
+
 void run(const Options& options) {
+  if (options.methods) {
+    std::cout << describe_reductions();
+    return;
+  }
   if (options.model.model.empty() == options.shape.empty()) {
     fail("name either a model folder or a published shape with --shape (one of: {})",
          fmt::join(published_shapes(), ", "));
   }
   const Model model =
       options.shape.empty() ? options.model.load() : Model::random(options.shape, 1, options.model.prepare());
-  const nlohmann::json description = describe(model);
-  if (options.json) {
-    std::cout << json_text(description, 2) << "\n";
-  } else {
-    print_table(description);
+  const std::vector<Reduction> reductions = options.reduce.make_all(model);
+  nlohmann::json description = describe(model);
+  if (!options.json) print_table(description);
+  for (const Reduction& reduction : reductions) {
+    const ReductionRecord record = reduction.rehearse(options.length);
+    if (!options.json) print_reduction(reduction, record);
+    description["reductions"].push_back(summary_json(record));
+    description["reductions"].back()["spec"] = nlohmann::json::parse(reduction.text());
   }
+  if (options.json) std::cout << json_text(description, 2) << "\n";
 }
 
 void setup(CLI::App& app) {
@@ -111,8 +139,18 @@ void setup(CLI::App& app) {
   app.get_option("MODEL")->required(false);
   app.add_option("--shape", options->shape, "A published shape instead of a model: mamba-130m, mamba2-2.7b, ...")
       ->type_name("NAME");
+  options->reduce.add_to(app, true);
+  app.add_option("--length", options->length, "Tokens of the prompt that --reduce is shown for")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_flag("--methods", options->methods, "List the methods of --reduce with their keys, and end");
   app.add_flag("--json", options->json, "Print one JSON object");
-  app.footer("Example:\n  molt inspect models/demo");
+  app.footer(
+      "Examples:\n"
+      "  molt inspect models/demo\n"
+      "  molt inspect models/demo --reduce utr:flops=0.3 --reduce bypass:flops=0.3 --length 1024\n"
+      "  molt inspect --methods");
   app.callback([options] { run(*options); });
 }
 

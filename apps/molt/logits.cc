@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/atomic_file.h"
 #include "base/fail.h"
 #include "command.h"
 #include "io/safetensors.h"
@@ -14,6 +15,7 @@
 #include "molt/session.h"
 #include "output.h"
 #include "progress.h"
+#include "reduce_option.h"
 
 namespace molt::cli {
 namespace {
@@ -27,6 +29,8 @@ struct Options {
   std::string ids_file;
   std::string out;
   bool all = false;
+  ReduceOption reduce;
+  std::string record;
   std::int64_t window = 2048;
 };
 
@@ -109,9 +113,24 @@ Tensor ids_tensor(const Ids& rows, bool ragged) {
   return tensor;
 }
 
+/// What was done to each sequence's tokens, as JSON.
+void write_record(const std::string& path, const Reduction& reduction, const std::vector<ReductionRecord>& records) {
+  nlohmann::json json = {{"spec", nlohmann::json::parse(reduction.text())}, {"sequences", nlohmann::json::array()}};
+  for (const ReductionRecord& record : records) json["sequences"].push_back(to_json(record));
+  write_file(path, json_text(json) + "\n");
+}
+
 void run(const Options& options) {
   check_output(options.out);
+  if (!options.record.empty()) {
+    if (options.reduce.specs.empty()) fail("--record tells what a reduction did: name one with --reduce");
+    check_output(options.record);
+  }
+  if (options.all && !options.reduce.specs.empty()) {
+    fail("--all and --reduce exclude each other: tokens that are gone have no logits; leave out --all");
+  }
   const Model model = options.model.load();
+  const std::optional<Reduction> reduction = options.reduce.make(model);
   const Ids rows = read_ids(options, model);
   if (rows.empty() || std::any_of(rows.begin(), rows.end(), [](const auto& row) { return row.empty(); })) {
     fail("nothing to run: the input holds no token (or an empty sequence)");
@@ -123,10 +142,11 @@ void run(const Options& options) {
   Session session(model, {.window = options.window,
                           .progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); }});
   std::vector<State> states(rows.size(), State(model));
+  std::vector<ReductionRecord> records(rows.size());
   std::vector<Sequence> batch;
   std::vector<std::int64_t> offsets{0};
   for (std::size_t s = 0; s < rows.size(); ++s) {
-    batch.push_back({&states[s], rows[s]});
+    batch.push_back({&states[s], rows[s], {.reduction = reduction ? &*reduction : nullptr, .record = &records[s]}});
     offsets.push_back(offsets.back() + static_cast<std::int64_t>(rows[s].size()));
   }
 
@@ -154,6 +174,7 @@ void run(const Options& options) {
     tensors.insert(tensors.begin(), {"offsets", bounds});
   }
   write_safetensors(options.out, tensors, {{"model", model.source()}});
+  if (!options.record.empty()) write_record(options.record, *reduction, records);
   fmt::print(stderr, "{}: logits {} of {} {}\n", options.out, to_string(logits.shape()), sequences,
              sequences == 1 ? "sequence" : "sequences");
 }
@@ -171,6 +192,10 @@ void setup(CLI::App& app) {
       ->type_name("FILE");
   input->require_option(1);
   app.add_option("-o,--out", options->out, "The safetensors file to write")->type_name("FILE")->required();
+  options->reduce.add_to(app);
+  app.add_option("--record", options->record,
+                 "Write what the reduction did to this JSON file: survivors behind each site, the fate of each token")
+      ->type_name("FILE");
   app.add_flag("--all", options->all, "Logits of every position, not only of each sequence's last");
   app.add_option("--window", options->window, "Tokens that are read together")
       ->type_name("N")
@@ -182,6 +207,7 @@ void setup(CLI::App& app) {
       "[T, vocabulary], and offsets [S + 1] tells where sequences begin.\n"
       "Examples:\n"
       "  molt logits models/demo --text \"Hello there\" --out logits.safetensors\n"
+      "  molt logits models/demo --text \"Hello there\" --reduce utr:flops=0.2 --record r.json --out logits.safetensors\n"
       "  molt logits models/demo --ids 0,5,17 --all --dtype f32 --out logits.safetensors");
   app.callback([options] { run(*options); });
 }

@@ -99,7 +99,7 @@ struct Write {
 struct Course {
   static constexpr std::int64_t kNever = -1;
   std::int64_t return_at = kNever;  // the block before which they take their places again, their residual unchanged
-  std::vector<Write> writes;        // ascending by layer, before return_at
+  std::vector<Write> writes = {};   // ascending by layer, before return_at
   bool operator==(const Course&) const = default;
 };
 
@@ -150,14 +150,14 @@ struct Schedule {
 
 /// One key that a method's spec may hold, with what it may be.
 struct OptionInfo {
-  enum class Kind { number, integer, choice, numbers, integers, text };
+  enum class Kind { number, integer, choice, numbers, integers, text, path };  // path: in a file, relative to that file
   std::string name;
   Kind kind;
   std::string default_value;  // empty: none
   std::string help;           // one line
   double low = 0;             // number, integer and their lists: the range
   double high = 1;
-  std::vector<std::string> choices;
+  std::vector<std::string> choices = {};
 };
 
 /// "on" or "off".
@@ -191,9 +191,11 @@ class OptionValues {
 struct MethodInput {
   const ModelFacts& model;
   const OptionValues& options;
-  const Schedule& schedule;   // empty for a method that has none
-  double flops;               // the cut that is asked for: 0 .. 1
+  const Schedule& schedule;    // empty for a method that has none
+  double flops;                // the cut that is asked for: 0 .. 1
   bool carry;
+  std::int64_t protect_first;  // tokens of the prompt; Site::is_protected() knows those of its window
+  std::int64_t protect_last;
 };
 
 /// A method as users see it.
@@ -202,9 +204,11 @@ struct MethodInfo {
   /// Whether it removes a count of tokens at each site of a schedule (keys flops, ratio, ramp, sites), or decides for
   /// itself from the cut alone (key flops).
   bool uses_schedule = true;
-  std::optional<bool> carry;        // the default of the key carry; nothing: the method has no such key
-  std::vector<OptionInfo> options;  // keys of its own
-  std::shared_ptr<const Reducer> (*make)(const MethodInput& input);
+  bool removes = true;              // false: it never does, and has none of the keys of those that do
+  std::optional<bool> carry = {};   // the default of the key carry; nothing: the method has no such key
+  std::int64_t protect_first = 1;   // the default and the least of the key protect_first
+  std::vector<OptionInfo> options = {};  // keys of its own
+  std::shared_ptr<const Reducer> (*make)(const MethodInput& input) = nullptr;
 };
 
 /// Makes a method known under `name`, for --reduce and Reduction. To be called once, at start-up: by a namespace-scope

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "molt/model.h"
@@ -84,6 +86,8 @@ class Reduction {
   const Core& core() const { return *core_; }
 
  private:
+  explicit Reduction(std::shared_ptr<const Core> core) : core_(std::move(core)) {}
+
   std::shared_ptr<const Core> core_;
 };
 

@@ -70,6 +70,9 @@ class Session {
 
   const Model& model() const;
 
+  /// Seconds of the last call that went into reduction itself: choosing, merging and moving tokens.
+  double reduction_seconds() const;
+
   /// Bytes of scratch memory held.
   std::int64_t scratch_bytes() const;
 

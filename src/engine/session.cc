@@ -167,6 +167,7 @@ class Session::Impl {
   }
 
   const Model& model() const { return model_; }
+  double reduction_seconds() const { return reduction_seconds_; }
   std::int64_t scratch_bytes() const { return arena_.bytes() + parked_.bytes(); }
 
  private:
@@ -191,6 +192,7 @@ class Session::Impl {
     std::int64_t total = 0;
     for (const Sequence& sequence : batch) total += static_cast<std::int64_t>(sequence.tokens.size());
     ReducedSequences reduced(batch, *model_.core());
+    reduction_seconds_ = 0;
     std::int64_t done = 0;
     for (const std::vector<Piece>& pass : plan_passes(batch, options_.window)) {
       std::vector<TokenId> ids;
@@ -209,6 +211,7 @@ class Session::Impl {
       if (!pieces.empty()) reduction.emplace(pieces, *model_.core(), arena_, parked_);
       const Stream stream =
           model_.core()->forward({ids, offsets, states}, arena_, reduction ? &*reduction : nullptr);
+      if (reduction) reduction_seconds_ += reduction->seconds();
       finish(pass, rows_of(pass, reduction ? &reduction->table() : nullptr), stream);
       for (const Piece& piece : pass) {
         State& state = *batch[piece.sequence].state;
@@ -236,6 +239,7 @@ class Session::Impl {
   SessionOptions options_;
   Arena arena_;
   Arena parked_;  // of tokens that reduction took out of the stream
+  double reduction_seconds_ = 0;
   std::vector<float> logits_;
 };
 
@@ -260,6 +264,10 @@ void Session::feed_all(std::span<const Sequence> batch, const LogitsSink& sink) 
 
 const Model& Session::model() const {
   return impl_->model();
+}
+
+double Session::reduction_seconds() const {
+  return impl_->reduction_seconds();
 }
 
 std::int64_t Session::scratch_bytes() const {

@@ -9,6 +9,19 @@
 namespace molt {
 namespace {
 
+/// Adds its lifetime to `spent`.
+class Timer {
+ public:
+  explicit Timer(std::chrono::steady_clock::duration& spent) : spent_(spent) {}
+  ~Timer() { spent_ += std::chrono::steady_clock::now() - start_; }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  std::chrono::steady_clock::duration& spent_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
 Matrix<float> first_rows(Matrix<float> x, std::size_t rows) {
   return {x.data, static_cast<std::int64_t>(rows), x.cols, x.stride};
 }
@@ -24,6 +37,7 @@ ReducedPass::ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& 
       table_(pieces, model) {}
 
 LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
+  const Timer timer(spent_);
   if (layer == 0 && table_.is_site(-1)) {
     std::vector<Plan> plans(pieces_.size());
     for (std::size_t s = 0; s < pieces_.size(); ++s) {
@@ -46,6 +60,7 @@ LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
 }
 
 void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) {
+  const Timer timer(spent_);
   std::vector<Plan> plans(pieces_.size());
   for (std::size_t s = 0; s < pieces_.size(); ++s) {
     if (!table_.is_site(layer, s)) continue;

@@ -3,6 +3,8 @@
 // The arithmetic beside RowTable's bookkeeping. Used by one thread, for one pass.
 #pragma once
 
+#include <chrono>
+
 #include "reduction/row_table.h"
 #include "tensor/arena.h"
 
@@ -20,6 +22,9 @@ class ReducedPass final : public Router {
 
   /// Which rows of the stream belong to whom, after the last layer.
   const RowTable& table() const { return table_; }
+
+  /// Time spent here so far: choosing, merging and moving tokens.
+  double seconds() const { return std::chrono::duration<double>(spent_).count(); }
 
  private:
   /// What tokens that left together keep: [rows of the group, d_model] each.
@@ -40,6 +45,7 @@ class ReducedPass final : public Router {
   RowTable table_;
   std::vector<Parked> parked_;     // by group
   std::vector<WriteRows> writes_;  // of the present layer
+  std::chrono::steady_clock::duration spent_{};
 };
 
 }  // namespace molt

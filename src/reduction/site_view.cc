@@ -90,7 +90,8 @@ std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::i
   c_.backend.best_match(feature_rows(feature), sources, targets, later_only, target.data(), similarity.data());
   std::vector<Match> matches;
   for (std::size_t i = 0; i < sources.size(); ++i) {
-    if (target[i] >= 0) check_finite({&similarity[i], 1}, "similarity", layer());
+    // A backend finds no match among numbers that are none; other reasons for finding none are a missing target.
+    if (!later_only && !targets.empty()) check_finite({&similarity[i], 1}, "similarity", layer());
     matches.push_back({target[i], similarity[i]});
   }
   return matches;
