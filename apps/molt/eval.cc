@@ -1,4 +1,5 @@
 // molt eval: what a model can do, and what a reduction costs it.
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <limits>
@@ -15,6 +16,7 @@
 #include "model_options.h"
 #include "output.h"
 #include "progress.h"
+#include "reduce_option.h"
 
 namespace molt::cli {
 namespace {
@@ -25,7 +27,7 @@ struct Options {
   ModelOptions model;
   std::vector<std::string> tasks;
   std::vector<std::string> data;
-  std::vector<std::string> reduce;
+  ReduceOption reduce;
   std::optional<std::int64_t> limit;
   std::vector<std::int64_t> contexts;
   std::int64_t excerpts = 1;
@@ -46,9 +48,10 @@ void stop_in_order_on_interrupt() {
   ::sigaction(SIGINT, &action, nullptr);
 }
 
-std::vector<eval::Setting> parse_settings(const Model& model, const std::vector<std::string>& specs) {
+std::vector<eval::Setting> make_settings(const Model& model, const ReduceOption& reduce) {
+  const std::vector<Reduction> reductions = reduce.make_all(model);
   std::vector<eval::Setting> settings;
-  for (const std::string& spec : specs) settings.push_back({spec, Reduction::parse(model, spec)});
+  for (std::size_t i = 0; i < reductions.size(); ++i) settings.push_back({reduce.specs[i], reductions[i]});
   return settings;
 }
 
@@ -75,7 +78,7 @@ void run(const Options& options) {
   if (options.out) check_output(*options.out);
   const Model model = options.model.load();
   model.tokenizer();  // says what to do when there is none
-  const std::vector<eval::Setting> settings = parse_settings(model, options.reduce);
+  const std::vector<eval::Setting> settings = make_settings(model, options.reduce);
   eval::TaskInput input{.model = model,
                         .files = {},
                         .limit = options.limit.value_or(std::numeric_limits<std::int64_t>::max()),
@@ -138,11 +141,7 @@ void setup(CLI::App& app) {
       ->type_name("FOLDER|FILE")
       ->allow_extra_args(false)
       ->required();
-  app.add_option("--reduce", options->reduce,
-                 "A token reduction to compare with the dense model: METHOD[:key=value,...] or a JSON file; may be "
-                 "given several times. All are run on the same items")
-      ->type_name("SPEC")
-      ->allow_extra_args(false);
+  options->reduce.add_to(app, true);
   app.add_option("--limit", options->limit, "Only the first N items of each task (documents of each context length)")
       ->type_name("N")
       ->check(count_from(1));
@@ -174,10 +173,11 @@ void setup(CLI::App& app) {
   app.add_option("-o,--out", options->out, "Also write that JSON object to a file")->type_name("FILE");
   app.footer(
       "Figures come with their standard errors (items from one document count as dependent); \"change\" is the mean "
-      "difference from the dense model, item by item, with the much smaller error of paired differences. Contexts are "
-      "reduced, what is scored is not. \"cut\" is the share of the layers' FLOPs that was saved, which short contexts "
-      "may keep below what was asked; \"reduced\" the share of items of which anything was removed; \"time\" what "
-      "reading the contexts took.\n"
+      "difference from the dense model, item by item, with the much smaller error of paired differences. All --reduce, "
+      "of which there may be several, run on the same items. Contexts are reduced, what is scored is not. \"cut\" is "
+      "the "
+      "share of the layers' FLOPs that was saved, which short contexts may keep below what was asked; \"reduced\" the "
+      "share of items of which anything was removed; \"time\" what reading the contexts took.\n"
       "Examples:\n"
       "  molt eval models/demo --tasks lambada_openai --data eval/ --limit 200\n"
       "  molt eval models/demo --tasks suffix_nll,recall --data heldout.txt --reduce bypass:flops=0.3 \\\n"
