@@ -103,6 +103,8 @@ class MambaBlock final : public Block {
 
   std::int64_t heads() const override { return 0; }
 
+  std::int64_t write_outputs(std::span<const std::int64_t> /*heads*/) const override { return config_.d_inner; }
+
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> /*heads*/,
                              Arena& arena) const override {
     const Matrix<float> inputs = arena.matrix(x.rows, config_.d_inner);

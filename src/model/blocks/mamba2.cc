@@ -95,10 +95,13 @@ class Mamba2Block final : public Block {
 
   std::int64_t heads() const override { return config_.heads; }
 
+  std::int64_t write_outputs(std::span<const std::int64_t> heads) const override {
+    return static_cast<std::int64_t>(heads.size()) * head_dim() + bc() + config_.heads;
+  }
+
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> heads,
                              Arena& arena) const override {
-    const auto count = static_cast<std::int64_t>(heads.size());
-    const Matrix<float> inputs = arena.matrix(x.rows, count * head_dim() + bc() + config_.heads);
+    const Matrix<float> inputs = arena.matrix(x.rows, write_outputs(heads));
     const Arena::Scope scope(arena);
     const Matrix<float> xbc_dt = arena.matrix(x.rows, conv_channels_ + config_.heads);
     in_proj_.project_part(backend, x, d_inner(), xbc_dt);

@@ -1,0 +1,168 @@
+#include "eval/data.h"
+
+#include <algorithm>
+
+#include "base/fail.h"
+#include "base/mmap_file.h"
+#include "io/tokenizer/unicode.h"
+#include "io/tokenizer/utf8.h"
+
+namespace molt::eval {
+namespace {
+
+constexpr std::string_view kSeparator = "<|endoftext|>";
+constexpr std::size_t kProblemsShown = 5;
+
+std::string read_whole(const std::string& path) {
+  const auto file = MmapFile::open(path);
+  const auto bytes = file->bytes();
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Calls take(line number, line) for each line, the first being 1; lines come without their ends.
+template <class Take>
+void for_each_line(std::string_view text, Take take) {
+  std::int64_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    take(++number, line, begin);
+    begin = end + 1;
+  }
+}
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+/// " = Title = ", not " = = Section = = ".
+bool is_title(std::string_view line) {
+  return line.size() > 6 && line.starts_with(" = ") && line.ends_with(" = ") && line[3] != '=';
+}
+
+/// White space at the end of `text`, in bytes. What counts is what Python's str.rstrip() takes.
+std::size_t trailing_space(std::string_view text) {
+  std::size_t at = text.size();
+  while (at > 0) {
+    const std::size_t before = utf8::previous(text, at);
+    const std::uint32_t c = utf8::decode(text, before).code_point;
+    if (!is_space(c) && !(c >= 0x1C && c <= 0x1F)) break;
+    at = before;
+  }
+  return text.size() - at;
+}
+
+}  // namespace
+
+Request encode_request(const Tokenizer& tokenizer, std::string context, std::string continuation, TokenId bos,
+                       bool add_bos) {
+  if (utf8::scan(context).valid == context.size()) {  // what is no UTF-8 is the tokenizer's to refuse
+    const std::size_t spaces = trailing_space(context);
+    continuation.insert(0, context, context.size() - spaces, spaces);
+    context.resize(context.size() - spaces);
+  }
+  Request request;
+  request.context = tokenizer.encode(context);
+  const std::vector<TokenId> whole = tokenizer.encode(context + continuation);
+  const auto own = static_cast<std::ptrdiff_t>(std::min(request.context.size(), whole.size()));
+  request.continuation.assign(whole.begin() + own, whole.end());
+  if (add_bos || request.context.empty()) request.context.insert(request.context.begin(), bos);
+  return request;
+}
+
+std::vector<JsonLine> read_json_lines(const std::string& path) {
+  const std::string text = read_whole(path);
+  std::vector<JsonLine> lines;
+  std::vector<std::string> problems;
+  std::size_t broken = 0;
+  for_each_line(text, [&](std::int64_t number, std::string_view line, std::size_t /*begin*/) {
+    if (is_blank(line)) return;
+    const std::string where = fmt::format("{}:{}", path, number);
+    std::string problem;
+    try {
+      Json value = parse_json(line, where);
+      if (value.is_object()) {
+        lines.push_back({where, std::move(value)});
+        return;
+      }
+      problem = fmt::format("{}: must be a JSON object, not {}", where, describe(value));
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+    if (++broken <= kProblemsShown) problems.push_back(problem);
+  });
+  if (broken > 0) {
+    fail("{}{}", fmt::join(problems, "\n"),
+         broken > kProblemsShown ? fmt::format("\nand {} more broken lines", broken - kProblemsShown) : "");
+  }
+  if (lines.empty()) fail("{}: holds no line to evaluate", path);
+  return lines;
+}
+
+std::vector<Document> read_documents(const std::string& path) {
+  const std::string text = read_whole(path);
+  std::vector<std::size_t> begins{0};
+  std::size_t skip = 0;  // bytes of a separator
+  if (text.find(kSeparator) != std::string::npos) {
+    skip = kSeparator.size();
+    for (std::size_t at = 0; (at = text.find(kSeparator, at)) != std::string::npos; at += skip) {
+      begins.push_back(at + skip);
+    }
+  } else {
+    for_each_line(text, [&](std::int64_t /*number*/, std::string_view line, std::size_t begin) {
+      if (is_title(line)) begins.push_back(begin);
+    });
+  }
+
+  std::vector<Document> documents;
+  std::int64_t line = 1;
+  for (std::size_t d = 0; d < begins.size(); ++d) {
+    const std::size_t end = d + 1 < begins.size() ? begins[d + 1] - skip : text.size();
+    const std::string_view part = std::string_view(text).substr(begins[d], end - begins[d]);
+    if (!is_blank(part)) documents.push_back({fmt::format("{}:{}", path, line), std::string(part)});
+    line += std::count(part.begin(), part.end(), '\n');
+  }
+  if (documents.empty()) fail("{}: holds no document", path);
+  return documents;
+}
+
+Documents::Documents(std::span<const std::string> paths, const Tokenizer& tokenizer, TokenId bos)
+    : paths_(paths.begin(), paths.end()), bos_(bos) {
+  for (const std::string& path : paths) {
+    for (const Document& document : read_documents(path)) {
+      try {
+        documents_.push_back(tokenizer.encode(document.text));
+      } catch (const Error& error) {
+        fail("{}: the document that begins here: {}", document.where, error.what());
+      }
+    }
+  }
+}
+
+std::vector<Excerpt> Documents::excerpts(std::int64_t length, std::int64_t per_document, std::int64_t limit) const {
+  const std::int64_t own = length - 1;  // tokens of the document behind the `bos` in front
+  std::vector<Excerpt> excerpts;
+  std::int64_t longest = 0;
+  bool more = true;
+  for (std::int64_t round = 0; round < per_document && more; ++round) {
+    more = false;
+    for (std::size_t d = 0; d < documents_.size(); ++d) {
+      const std::vector<TokenId>& ids = documents_[d];
+      const auto size = static_cast<std::int64_t>(ids.size());
+      longest = std::max(longest, size + 1);
+      if ((round + 1) * own > size) continue;
+      if (static_cast<std::int64_t>(excerpts.size()) >= limit) return excerpts;
+      more = true;
+      Excerpt& excerpt = excerpts.emplace_back(Excerpt{static_cast<std::int64_t>(d), {bos_}});
+      excerpt.ids.insert(excerpt.ids.end(), ids.begin() + round * own, ids.begin() + (round + 1) * own);
+    }
+  }
+  if (excerpts.empty()) {
+    fail("{}: no document of at least {} tokens (the longest of {} has {}); shorter --contexts may fit",
+         fmt::join(paths_, ", "), length, documents_.size(), longest);
+  }
+  return excerpts;
+}
+
+}  // namespace molt::eval

@@ -1,0 +1,70 @@
+// What tasks read: files of documents, files of JSON lines, and how a context and a continuation become tokens.
+//
+// Thread-safety: free functions without state. Every Error names the file and the line.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/json_file.h"
+#include "molt/tokenizer.h"
+
+namespace molt::eval {
+
+/// A context and a continuation, encoded.
+struct Request {
+  std::vector<TokenId> context;
+  std::vector<TokenId> continuation;
+};
+
+/// Encodes as lm-evaluation-harness does: both together; the continuation's ids are those after the context's own.
+/// White space at the context's end goes to the continuation first. An empty context becomes `bos`; so does, with
+/// `add_bos`, the beginning of any other. The continuation may come out empty.
+Request encode_request(const Tokenizer& tokenizer, std::string context, std::string continuation, TokenId bos,
+                       bool add_bos);
+
+/// One line of a JSONL file.
+struct JsonLine {
+  std::string where;  // "FILE:LINE"
+  Json value;         // an object
+};
+
+/// The objects of a JSONL file, blank lines left out. Throws Error listing the first broken lines.
+std::vector<JsonLine> read_json_lines(const std::string& path);
+
+/// A text to be read from its beginning.
+struct Document {
+  std::string where;  // "FILE:LINE"
+  std::string text;
+};
+
+/// The documents of a text file, empty ones left out: separated by <|endoftext|>; or, in a file without any, each from
+/// one of WikiText's headings of the first level (" = Title = ") to the next; or else the whole file.
+std::vector<Document> read_documents(const std::string& path);
+
+/// A document's tokens, or a part of them.
+struct Excerpt {
+  std::int64_t document;     // by number, over all files
+  std::vector<TokenId> ids;  // the first is `bos`
+};
+
+/// Tokenized documents. Tasks cut excerpts from them.
+class Documents {
+ public:
+  /// Reads all of `paths`.
+  Documents(std::span<const std::string> paths, const Tokenizer& tokenizer, TokenId bos);
+
+  /// Excerpts of `length` tokens, `bos` in front included: first one of each document that is long enough, its
+  /// beginning, then the second of each that has two, disjoint from the first, and so on. At most `per_document` of
+  /// each and `limit` in all. Throws Error when there is none.
+  std::vector<Excerpt> excerpts(std::int64_t length, std::int64_t per_document, std::int64_t limit) const;
+
+ private:
+  std::vector<std::string> paths_;
+  std::vector<std::vector<TokenId>> documents_;
+  TokenId bos_;
+};
+
+}  // namespace molt::eval

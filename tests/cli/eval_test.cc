@@ -1,0 +1,95 @@
+// molt eval as a user meets it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/molt_command.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
+
+namespace molt {
+namespace {
+
+using nlohmann::json;
+using testing_support::demo_model;
+using testing_support::is_refused;
+using testing_support::molt;
+using testing_support::succeeds;
+using testing_support::TempFolder;
+
+class Eval : public testing::Test {
+ protected:
+  TempFolder folder_;
+  std::string lambada_ =
+      folder_.write("lambada_test_openai.jsonl",
+                    "{\"text\": \"The old man opened the door of the house and went into the house\"}\n"
+                    "{\"text\": \"She looked at the sea, and again at the sea\"}\n"
+                    "{\"text\": \"In the morning they came back to the city\"}\n");
+
+  std::vector<std::string> arguments(std::vector<std::string> more) const {
+    std::vector<std::string> all{"eval", demo_model(), "--tasks", "lambada_openai", "--data", folder_.path()};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+};
+
+TEST_F(Eval, JsonHoldsEveryFigure) {
+  const std::string out = folder_ / "result.json";
+  const auto finished = molt(arguments({"--reduce", "truncate:flops=0.3", "--json", "--kl", "--out", out}));
+  ASSERT_TRUE(succeeds(finished));
+  const json result = json::parse(finished.out);
+  EXPECT_EQ(json::parse(testing_support::read_file(out)), result);
+  EXPECT_TRUE(result["complete"].get<bool>());
+  EXPECT_EQ(result["fingerprint"].get<std::string>().size(), 16U);
+  EXPECT_EQ(result["reductions"]["truncate:flops=0.3"]["method"], "truncate");
+  const json& rows = result["tasks"][0]["groups"][0]["settings"];
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0]["setting"], "dense");
+  const json& dense = rows[0]["figures"]["nll"];
+  const json& reduced = rows[1]["figures"]["nll"];
+  EXPECT_NEAR(reduced["change"]["mean"].get<double>(), reduced["mean"].get<double>() - dense["mean"].get<double>(),
+              1e-9);
+  EXPECT_NEAR(dense["perplexity"]["mean"].get<double>(), std::exp(dense["mean"].get<double>()), 1e-6);
+  EXPECT_GT(rows[1]["figures"]["kl"]["mean"].get<double>(), 0);
+  EXPECT_GT(rows[1]["cut"].get<double>(), 0.1);
+  EXPECT_TRUE(rows[0]["figures"].contains("acc"));
+}
+
+TEST_F(Eval, TableAndResume) {
+  const std::string journal = folder_ / "run.jsonl";
+  const auto first = molt(arguments({"--limit", "2", "--resume", journal}));
+  ASSERT_TRUE(succeeds(first));
+  EXPECT_THAT(first.out, testing::HasSubstr("2 items"));
+  const auto second = molt(arguments({"--resume", journal, "--reduce", "oldest:flops=0.3"}));
+  ASSERT_TRUE(succeeds(second));
+  EXPECT_THAT(second.out, testing::HasSubstr("oldest:flops=0.3"));
+  EXPECT_TRUE(is_refused(molt(arguments({"--resume", journal, "--dtype", "f32"})), {journal, "name another file"}));
+}
+
+TEST_F(Eval, BadInputIsNamed) {
+  EXPECT_TRUE(is_refused(molt({"eval", demo_model(), "--tasks", "lambada", "--data", folder_.path()}),
+                         {"unknown task 'lambada'", "lambada_openai", "recall"}));
+  EXPECT_TRUE(is_refused(molt({"eval", demo_model(), "--tasks", "recall", "--data", folder_.path()}),
+                         {"recall", "heldout.txt", folder_.path()}));
+  EXPECT_TRUE(is_refused(molt({"eval", demo_model(), "--tasks", "lambada_openai", "--data", folder_ / "none"}),
+                         {folder_ / "none"}));
+  folder_.write("lambada_test_openai.jsonl", "{\"text\": \"fine so far\"}\n{\"text\": \"broken\n");
+  EXPECT_TRUE(is_refused(molt(arguments({})), {lambada_ + ":2"}));
+  EXPECT_TRUE(is_refused(molt(arguments({"--reduce", "nosuch"})), {"nosuch", "truncate"}));
+  EXPECT_TRUE(is_refused(molt(arguments({"--out", folder_ / "no/folder"})), {"no/folder"}));
+  EXPECT_TRUE(is_refused(molt({"eval", testing_support::fixture("tiny/mamba2-tiny"), "--tasks", "lambada_openai",
+                               "--data", folder_.path()}),
+                         {"tokenizer"}));
+}
+
+TEST_F(Eval, HelpListsTheTasks) {
+  const auto help = molt({"eval", "--help"});
+  ASSERT_TRUE(succeeds(help));
+  for (const char* part : {"lambada_openai", "suffix_nll", "recall", "heldout.txt", "Examples"}) {
+    EXPECT_THAT(help.out, testing::HasSubstr(part));
+  }
+}
+
+}  // namespace
+}  // namespace molt
