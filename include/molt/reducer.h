@@ -82,7 +82,7 @@ class Site {
   /// or channels (Mamba-1): dt |x| |B| and the decay since, each head's shares summing to 1.
   virtual std::vector<float> contribution() const = 0;
 
-  /// The features themselves, [tokens(), width], row after row; a copy.
+  /// The features themselves, [tokens(), width], row after row; a copy. The width is the result's size / tokens().
   virtual std::vector<float> features(Feature feature) const = 0;
 };
 
@@ -211,8 +211,8 @@ struct MethodInfo {
   std::shared_ptr<const Reducer> (*make)(const MethodInput& input) = nullptr;
 };
 
-/// Makes a method known under `name`, for --reduce and Reduction. To be called once, at start-up: by a namespace-scope
-/// `const molt::MethodRegistration registration{"name", {...}};`.
+/// Makes a method known under `name`, for --reduce and Reduction. To be called once, at start-up or while a plugin is
+/// loaded (load_reduction_plugin): by a namespace-scope `const molt::MethodRegistration registration{"name", {...}};`.
 struct MethodRegistration {
   MethodRegistration(std::string_view name, MethodInfo info);
 };

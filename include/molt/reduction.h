@@ -94,4 +94,8 @@ class Reduction {
 /// The methods that there are, a line each: "name  summary", then their keys with defaults: for --help and errors.
 std::string describe_reductions();
 
+/// Loads a shared library whose MethodRegistrations (molt/reducer.h) make methods known; it stays loaded. To be called
+/// before other threads parse specs. Throws Error when it cannot be loaded, brings no method, or one whose name is taken.
+void load_reduction_plugin(const std::string& path);
+
 }  // namespace molt
