@@ -111,7 +111,7 @@ TEST_F(SurrogateRules, ThatAreWrongAreRefusedByPlace) {
   EXPECT_THAT(refusal("[]"), HasSubstr("at least one rule"));
   EXPECT_THAT(refusal("{}"), HasSubstr("rules must be a JSON array"));
   EXPECT_THAT(refusal("\"[{]\""), AllOf(HasSubstr("s.json: rules: not valid JSON"), HasSubstr("line 1")));
-  EXPECT_THAT(refusal("[3]"), HasSubstr("rules[0]: \"tiers\" is missing"));
+  EXPECT_THAT(refusal("[\"x\"]"), HasSubstr("rules[0]: \"tiers\" is missing"));
   EXPECT_THAT(refusal("[{}]"), HasSubstr("rules[0]: \"tiers\" is missing"));
   EXPECT_THAT(refusal(R"([{"recent": 8}])"), HasSubstr("rules[0]: \"tiers\" is missing"));
   EXPECT_THAT(refusal(with_tiers("7")), HasSubstr("rules[0]: \"tiers\" is 7; it must be an array"));
