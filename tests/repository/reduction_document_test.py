@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs/reduction.md").read_text()
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+METHODS = DOCUMENT.split("\n## Methods\n")[1].split("\n## ")[0]
 REGISTRATION = re.compile(r'MethodRegistration \w+\{\s*"([^"]+)"')
 
 
@@ -20,7 +21,7 @@ class ReductionDocument(unittest.TestCase):
         for source in (ROOT / "src/reduction/methods").glob("*.cc"):
             methods.update(REGISTRATION.findall(source.read_text()))
         self.assertTrue(methods)
-        listed = re.findall(r"^\| `([\w-]+)`(?:, `([\w-]+)`)? \|", DOCUMENT, re.MULTILINE)
+        listed = re.findall(r"^\| `([\w-]+)`(?:, `([\w-]+)`)? \|", METHODS, re.MULTILINE)
         self.assertEqual({name for names in listed for name in names if name}, methods)
 
 
