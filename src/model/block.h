@@ -92,10 +92,14 @@ class Block {
   /// Outputs of a write map that writes `heads`.
   virtual std::int64_t write_outputs(std::span<const std::int64_t> heads) const = 0;
 
-  /// What the block's own projection feeds its state with, without bias, of `heads` (ascending; all channels of a block
-  /// without heads): what a WriteMap predicts. x [T, d_model], normed; result in `arena`.
+  /// What the block's own projection feeds its state with for `heads` (ascending; all channels of a block without
+  /// heads), with its bias or without: what a WriteMap predicts. x [T, d_model], normed; result in `arena`.
   virtual Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x,
-                                     std::span<const std::int64_t> heads, Arena& arena) const = 0;
+                                     std::span<const std::int64_t> heads, bool with_bias, Arena& arena) const = 0;
+
+  /// How fast the state of each head decays a step, the mean of dt |A| over the rows of dt; empty for a block without
+  /// heads.
+  virtual std::vector<double> decay_rates(Matrix<const float> dt) const = 0;
 };
 
 /// Floats that a part takes in a state: its elements, rounded up so that each part starts on a cache line.

@@ -95,6 +95,7 @@ class RowTable {
   const Participants& participants() const { return participants_; }
 
   const Group& group(std::size_t index) const { return groups_[index]; }
+  std::size_t groups() const { return groups_.size(); }
 
  private:
   static constexpr std::int32_t kLive = -1;

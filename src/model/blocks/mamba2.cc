@@ -100,17 +100,27 @@ class Mamba2Block final : public Block {
   }
 
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> heads,
-                             Arena& arena) const override {
+                             bool with_bias, Arena& arena) const override {
     const Matrix<float> inputs = arena.matrix(x.rows, write_outputs(heads));
     const Arena::Scope scope(arena);
     const Matrix<float> xbc_dt = arena.matrix(x.rows, conv_channels_ + config_.heads);
-    in_proj_.project_part(backend, x, d_inner(), xbc_dt);
+    in_proj_.forward_part(backend, x, d_inner(), xbc_dt, with_bias);
     for (std::int64_t t = 0; t < x.rows; ++t) {
       for_each_written(heads, [&](std::int64_t column, std::int64_t from, std::int64_t count_of) {
         std::copy_n(xbc_dt.row(t) + column, count_of, inputs.row(t) + from);
       });
     }
     return inputs;
+  }
+
+  std::vector<double> decay_rates(Matrix<const float> dt) const override {
+    std::vector<double> rates(static_cast<std::size_t>(config_.heads), 0.0);
+    for (std::int64_t t = 0; t < dt.rows; ++t) {
+      for (std::size_t h = 0; h < rates.size(); ++h) {
+        rates[h] -= static_cast<double>(dt(t, static_cast<std::int64_t>(h)) * A()[h]) / static_cast<double>(dt.rows);
+      }
+    }
+    return rates;
   }
 
  private:
@@ -141,7 +151,7 @@ class Mamba2Block final : public Block {
       return;
     }
     const Matrix<float> predicted = arena.matrix(rows.x.rows, rows.map->weight->out_features());
-    rows.map->predict(backend, rows.x, arena, predicted);
+    rows.map->predict(backend, rows.x, predicted);
     parallel_for(xbc_dt.rows, 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) {
         std::fill_n(xbc_dt.row(t), xbc_dt.cols, 0.0F);
