@@ -1,6 +1,7 @@
-// Speed of every op but the matrix product, at the shapes of mamba-130m and mamba2-130m, for a prompt of 512 tokens and
-// for one token. Names are op/rows; bytes count each input and output once. Arguments before Google Benchmark's own:
-// --backend=NAME, --isa=NAME, --threads=N.
+// Speed of every op but the matrix product, at the shapes of mamba-130m and mamba2-130m where no others are given, for
+// a prompt of 512 tokens and for one token; the scans and the ops of token reduction at those of several models, for a
+// prompt of 2048. Names are op/rows/...; bytes count each input and output once. Arguments before Google Benchmark's
+// own: --backend=NAME, --isa=NAME, --threads=N.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -130,43 +131,149 @@ void causal_conv(benchmark::State& state) {
   report(state, 8.0 * rows * channels, 28.0 * rows * channels);
 }
 
+/// What is asked of a scan's rows.
+enum class Asked {
+  outputs,     // every row's y
+  states,      // the states alone
+  some_heads,  // the states of every other head; the others' steps are zero
+};
+
+/// The rows of one sequence, for which `asked` is all that is wanted.
+struct OneSequence {
+  OneSequence(std::int64_t rows, Asked asked, float* state)
+      : offsets{0, rows}, states(state), nothing(static_cast<std::size_t>(rows), 0), outputs(asked == Asked::outputs) {}
+  ScanRows rows() const { return {offsets, {&states, 1}, nullptr, outputs ? nullptr : nothing.data()}; }
+
+  std::vector<std::int64_t> offsets;
+  float* states;
+  std::vector<std::uint8_t> nothing;
+  bool outputs;
+};
+
+/// Arguments: rows, channels, what is asked.
 void selective_scan(benchmark::State& state) {
   Random random(1);
-  const std::int64_t rows = state.range(0), N = 16;
-  const Rows x(rows, kInner, 0, random), B(rows, N, 64, random), C(rows, N, 64, random);
-  Rows dt(rows, kInner, 0), A(N, kInner, 0), y(rows, kInner, 0);
+  const std::int64_t rows = state.range(0), inner = state.range(1), N = 16;
+  const Rows x(rows, inner, 0, random), B(rows, N, 64, random), C(rows, N, 64, random);
+  Rows dt(rows, inner, 0), A(N, inner, 0), y(rows, inner, 0);
   dt.fill([&] { return random.uniform(0.001F, 0.1F); });
   A.fill([&] { return -random.uniform(1, 16); });
-  const Floats D = random.normals(kInner);
-  const Rows H(N, kInner, 0, random);
-  float* const states = H.matrix().data;
-  const std::vector<std::int64_t> offsets{0, rows};
+  const Floats D = random.normals(inner);
+  const Rows H(N, inner, 0, random);
+  const OneSequence sequence(rows, static_cast<Asked>(state.range(2)), H.matrix().data);
   for (auto _ : state) {
-    backend->selective_scan(x.matrix(), dt.matrix(), A.matrix(), B.matrix(), C.matrix(), D.data(),
-                            {offsets, {&states, 1}}, y.matrix());
+    backend->selective_scan(x.matrix(), dt.matrix(), A.matrix(), B.matrix(), C.matrix(), D.data(), sequence.rows(),
+                            y.matrix());
   }
-  report(state, 12.0 * rows * kInner + 8.0 * N * kInner, 21.0 * rows * kInner * N);
+  report(state, 12.0 * rows * inner + 8.0 * N * inner, 21.0 * rows * inner * N);
 }
 
-/// FLOPs are those of the recurrence, 5 a state and row (without the exponentials), however it is computed.
+/// Arguments: rows, heads, what is asked. FLOPs are those of the recurrence, 5 a state and row (without the
+/// exponentials), however it is computed and whatever of it is asked.
 void ssd(benchmark::State& state) {
   Random random(1);
-  const std::int64_t rows = state.range(0), N = 128, width = kHeads * kHeadDim;
+  const std::int64_t rows = state.range(0), heads = state.range(1), N = 128, width = heads * kHeadDim;
+  const auto asked = static_cast<Asked>(state.range(2));
   const std::int64_t conv = width + 2 * N;  // x, B and C are columns of the convolution's output
   const Rows xBC(rows, conv, 0, random, 0.3F);
-  Rows dt(rows, kHeads, 3328), y(rows, width, 0);
+  Rows dt(rows, heads, 3328), y(rows, width, 0);
   dt.fill([&] { return random.uniform(0.001F, 0.1F); });
+  if (asked == Asked::some_heads) {
+    for (std::int64_t t = 0; t < rows; ++t) {
+      for (std::int64_t h = 0; h < heads; h += 2) dt.matrix()(t, h) = 0;
+    }
+  }
   Floats A, D = random.normals(width);
-  for (std::int64_t h = 0; h < kHeads; ++h) A.push_back(-random.uniform(1, 16));
+  for (std::int64_t h = 0; h < heads; ++h) A.push_back(-random.uniform(1, 16));
   const Rows S(N, width, 0, random);
-  float* const states = S.matrix().data;
-  const std::vector<std::int64_t> offsets{0, rows};
+  const OneSequence sequence(rows, asked, S.matrix().data);
   const Matrix<const float> columns = xBC.matrix();
   for (auto _ : state) {
     backend->ssd(columns.col_range(0, width), dt.matrix(), A, columns.col_range(width, width + N),
-                 columns.col_range(width + N, conv), 1, D, {offsets, {&states, 1}}, y.matrix());
+                 columns.col_range(width + N, conv), 1, D, sequence.rows(), y.matrix());
   }
   report(state, 8.0 * rows * width + 8.0 * width * N, 5.0 * rows * width * N);
+}
+
+/// Arguments: rows, heads.
+void ssd_contribution(benchmark::State& state) {
+  Random random(1);
+  const std::int64_t rows = state.range(0), heads = state.range(1), N = 128, width = heads * kHeadDim;
+  const Rows x(rows, width, 2 * N, random), B(rows, N, width + N, random);
+  Rows dt(rows, heads, 3328);
+  dt.fill([&] { return random.uniform(0.001F, 0.1F); });
+  const Floats A(static_cast<std::size_t>(heads), -2);
+  const std::vector<std::int64_t> offsets{0, rows};
+  Floats c(static_cast<std::size_t>(rows));
+  for (auto _ : state) backend->ssd_contribution(x.matrix(), dt.matrix(), A, B.matrix(), 1, nullptr, offsets, c.data());
+  report(state, 4.0 * rows * (width + N + heads), 2.0 * rows * width);
+}
+
+/// Arguments: rows, channels.
+void selective_scan_contribution(benchmark::State& state) {
+  Random random(1);
+  const std::int64_t rows = state.range(0), inner = state.range(1), N = 16;
+  const Rows x(rows, inner, 0, random), B(rows, N, 64, random);
+  Rows dt(rows, inner, 0), A(N, inner, 0);
+  dt.fill([&] { return random.uniform(0.001F, 0.1F); });
+  A.fill([&] { return -random.uniform(1, 16); });
+  const std::vector<std::int64_t> offsets{0, rows};
+  Floats c(static_cast<std::size_t>(rows));
+  for (auto _ : state) {
+    backend->selective_scan_contribution(x.matrix(), dt.matrix(), A.matrix(), B.matrix(), nullptr, offsets, c.data());
+  }
+  report(state, 8.0 * rows * inner, 18.0 * rows * inner * N);
+}
+
+void importance(benchmark::State& state) {
+  Random random(1);
+  const std::int64_t rows = state.range(0), cols = state.range(1);
+  const Rows y(rows, cols, 0, random);
+  Floats scores(static_cast<std::size_t>(rows));
+  for (auto _ : state) backend->importance(y.matrix(), Importance::clip, scores.data());
+  report(state, 4.0 * rows * cols, 2.0 * rows * cols);
+}
+
+/// Arguments: rows, of which every other one is a source and the rest are targets; columns; whether only later ones
+/// count. FLOPs are those of the product.
+void best_match(benchmark::State& state) {
+  Random random(1);
+  const std::int64_t rows = state.range(0), cols = state.range(1);
+  const bool later_only = state.range(2) != 0;
+  const Rows x(rows, cols, 0, random);
+  std::vector<std::int64_t> halves[2];
+  for (std::int64_t i = 0; i < rows; ++i) halves[i % 2].push_back(i);
+  std::vector<std::int64_t> match(halves[0].size());
+  Floats similarity(match.size());
+  for (auto _ : state) {
+    backend->best_match(x.matrix(), halves[0], halves[1], later_only, match.data(), similarity.data());
+  }
+  report(state, 4.0 * rows * cols, 0.5 * rows * rows * cols * (later_only ? 0.5 : 1));
+}
+
+/// Every third row goes, in place.
+void gather_rows(benchmark::State& state) {
+  Random random(1);
+  const std::int64_t rows = state.range(0), cols = state.range(1);
+  const Rows x(rows, cols, 0, random);
+  std::vector<std::int64_t> kept;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    if (i % 3 != 1) kept.push_back(i);
+  }
+  const Matrix<float> y = x.matrix().row_range(0, static_cast<std::int64_t>(kept.size()));
+  for (auto _ : state) backend->gather_rows(x.matrix(), kept, y);
+  report(state, 8.0 * y.rows * cols, 0);
+}
+
+/// Every third row merges into the one before.
+void merge_rows(benchmark::State& state) {
+  Random random(1);
+  const std::int64_t rows = state.range(0), cols = state.range(1);
+  const Rows x(rows, cols, 0, random);
+  std::vector<RowMerge> merges;
+  for (std::int64_t i = 1; i < rows; i += 3) merges.push_back({i, i - 1});
+  for (auto _ : state) backend->merge_rows(x.matrix(), merges, nullptr);
+  report(state, 12.0 * static_cast<double>(merges.size()) * cols, 3.0 * static_cast<double>(merges.size()) * cols);
 }
 
 BENCHMARK(rms_norm)->Arg(512)->Arg(1)->UseRealTime();
@@ -180,8 +287,16 @@ BENCHMARK(embed)
     ->Args({512, static_cast<int>(DType::bf16)})
     ->UseRealTime();
 BENCHMARK(causal_conv)->Args({512, 1536})->Args({512, 1792})->Args({1, 1536})->Args({1, 1792})->UseRealTime();
-BENCHMARK(selective_scan)->Arg(512)->Arg(1)->UseRealTime();
-BENCHMARK(ssd)->Arg(512)->Arg(2048)->Arg(64)->Arg(16)->Arg(8)->Arg(4)->Arg(1)->UseRealTime();
+// Widths of models: 49m, 130m, 2.7b.
+BENCHMARK(selective_scan)->ArgsProduct({{2048, 512, 1}, {1024, 1536, 5120}, {0, 1}})->UseRealTime();
+BENCHMARK(ssd)->ArgsProduct({{2048, 512, 64, 16, 8, 4, 1}, {24}, {0}})->UseRealTime();
+BENCHMARK(ssd)->ArgsProduct({{2048}, {16, 24, 80}, {0, 1, 2}})->UseRealTime();
+BENCHMARK(ssd_contribution)->ArgsProduct({{2048}, {16, 24, 80}})->UseRealTime();
+BENCHMARK(selective_scan_contribution)->ArgsProduct({{2048}, {1024, 1536, 5120}})->UseRealTime();
+BENCHMARK(importance)->ArgsProduct({{2048}, {1024, 5120}})->UseRealTime();
+BENCHMARK(best_match)->ArgsProduct({{2048}, {1024, 5120}, {0, 1}})->UseRealTime();
+BENCHMARK(gather_rows)->ArgsProduct({{2048}, {512, 2560}})->UseRealTime();
+BENCHMARK(merge_rows)->ArgsProduct({{2048}, {512, 2560}})->UseRealTime();
 
 /// The value of --`name`=... in `argument`, or nullptr.
 const char* option(const char* argument, const std::string& name) {

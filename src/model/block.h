@@ -89,6 +89,9 @@ class Block {
   /// Heads whose writes can be chosen one by one; 0 for a block without heads.
   virtual std::int64_t heads() const = 0;
 
+  /// Outputs of a write map that writes `heads`.
+  virtual std::int64_t write_outputs(std::span<const std::int64_t> heads) const = 0;
+
   /// What the block's own projection feeds its state with, without bias, of `heads` (ascending; all channels of a block
   /// without heads): what a WriteMap predicts. x [T, d_model], normed; result in `arena`.
   virtual Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x,

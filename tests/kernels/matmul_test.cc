@@ -82,6 +82,13 @@ struct Problem {
   unsigned seed = 1;
 };
 
+/// Rows of a matrix, `stride` floats apart.
+struct Rows {
+  std::vector<float> values;
+  std::int64_t stride;
+  const float* row(std::int64_t t) const { return values.data() + t * stride; }
+};
+
 class Product {
  public:
   explicit Product(const Problem& problem) : p_(problem) {
@@ -99,6 +106,13 @@ class Product {
   std::vector<float> compute() const {
     std::vector<float> y(size(p_.rows, p_.n + p_.y_gap), kUntouched);
     panel_matmul(x(), *packed_, p_.bias ? bias_.data() : nullptr, {y.data(), p_.rows, p_.n, p_.n + p_.y_gap});
+    return y;
+  }
+
+  /// `cols` outputs from `first` on, with a gap of one after each row.
+  Rows compute_outputs(std::int64_t first, std::int64_t cols) const {
+    Rows y{std::vector<float>(size(p_.rows, cols + 1), kUntouched), cols + 1};
+    panel_matmul(x(), *packed_, p_.bias ? bias_.data() : nullptr, {y.values.data(), p_.rows, cols, cols + 1}, first);
     return y;
   }
 
@@ -225,6 +239,26 @@ TEST_P(Matmul, OtherRowsDoNotChangeABit) {
       panel_matmul(product.x().row_range(first, end), product.packed(), nullptr, {some.data(), end - first, n});
       EXPECT_EQ(0, std::memcmp(some.data(), all.data() + first * n, some.size() * sizeof(float)))
           << "rows " << first << " to " << end;
+    }
+  }
+}
+
+TEST_P(Matmul, SomeOutputsAreTheSameBits) {
+  for (const std::int64_t rows : {1, 7, 250}) {
+    const std::int64_t n = 331;
+    const Product product({.rows = rows, .k = 1100, .n = n, .dtype = dtype(), .bias = true});
+    const std::vector<float> all = product.compute();
+    for (const std::int64_t first : {0, 1, 63, 64, 100, 128, 300, 331}) {
+      for (const std::int64_t width : {0, 1, 5, 64, 130, 331}) {
+        const std::int64_t cols = std::min(width, n - first);
+        const Rows some = product.compute_outputs(first, cols);
+        for (std::int64_t t = 0; t < rows; ++t) {
+          ASSERT_EQ(
+              0, std::memcmp(some.row(t), all.data() + t * n + first, static_cast<std::size_t>(cols) * sizeof(float)))
+              << cols << " outputs from " << first << " on, row " << t << " of " << rows;
+          ASSERT_EQ(some.row(t)[cols], kUntouched);
+        }
+      }
     }
   }
 }

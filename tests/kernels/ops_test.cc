@@ -2,28 +2,17 @@
 // reference backend. A new backend is a row of implementations(); a new case is a row of cases().
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <map>
 #include <tuple>
 
 #include "base/parallel.h"
 #include "kernels/cpu/select.h"
+#include "tests/kernels/cases.h"
 #include "tests/kernels/problems.h"
+#include "tests/kernels/reduction_cases.h"
 
 namespace molt::testing_kernels {
 namespace {
-
-/// Every array that a call has written, and whether it wrote nowhere else.
-struct Outputs {
-  std::vector<Floats> arrays;
-  bool intact = true;
-};
-
-struct Case {
-  std::string name;
-  std::function<Outputs(const Backend&)> run;
-  double tolerance = 2e-6;
-};
 
 struct Implementation {
   std::string backend;
@@ -34,15 +23,6 @@ std::vector<Implementation> implementations() {
   std::vector<Implementation> rows;
   for (const std::string& isa : available_isas()) rows.push_back({"cpu", isa});
   return rows;
-}
-
-Outputs outputs_of(std::initializer_list<const Rows*> written) {
-  Outputs outputs;
-  for (const Rows* rows : written) {
-    outputs.arrays.push_back(rows->values());
-    outputs.intact = outputs.intact && rows->intact();
-  }
-  return outputs;
 }
 
 struct Extent {
@@ -185,8 +165,14 @@ void add_matmul_cases(std::vector<Case>& cases) {
           const Rows x(s.rows, s.in, 3, random);
           const Floats bias = random.normals(s.out);
           Rows y(s.rows, s.out, 5);
-          backend.matmul(x.matrix(), *backend.pack(weight, dtype), biased ? bias.data() : nullptr, y.matrix());
-          return outputs_of({&y});
+          const auto packed = backend.pack(weight, dtype);
+          backend.matmul(x.matrix(), *packed, biased ? bias.data() : nullptr, y.matrix());
+          // The last outputs alone, and one in the middle.
+          const std::int64_t first = s.out / 3;
+          Rows last(s.rows, s.out - first, 5), one(s.rows, 1, 2);
+          backend.matmul(x.matrix(), *packed, biased ? bias.data() : nullptr, last.matrix(), first);
+          backend.matmul(x.matrix(), *packed, biased ? bias.data() : nullptr, one.matrix(), s.out / 2);
+          return outputs_of({&y, &last, &one});
         };
         cases.push_back({"matmul " + std::string(name_of(dtype)) + " " + std::to_string(s.rows) + "x" +
                              std::to_string(s.out) + "x" + std::to_string(s.in),
@@ -222,8 +208,16 @@ void add_sequence_cases(std::vector<Case>& cases, const std::string& name, doubl
 }
 
 const std::vector<ScanOptions> kScanOptions{
-    {Steps::usual, true, false, 21}, {Steps::usual, false, true, 22}, {Steps::tiny, true, true, 23},
-    {Steps::huge, true, true, 24},   {Steps::mixed, true, true, 25},  {Steps::mixed, false, false, 26},
+    {Steps::usual, true, false, 21},
+    {Steps::usual, false, true, 22},
+    {Steps::tiny, true, true, 23},
+    {Steps::huge, true, true, 24},
+    {Steps::mixed, true, true, 25},
+    {Steps::mixed, false, false, 26},
+    {Steps::usual, true, true, 27, Wanted::some},
+    {Steps::usual, true, true, 28, Wanted::none, true},
+    {Steps::mixed, true, false, 29, Wanted::stretches, true},
+    {Steps::usual, true, false, 30, Wanted::all, true},
 };
 
 void add_sequence_cases(std::vector<Case>& cases) {
@@ -236,7 +230,8 @@ void add_sequence_cases(std::vector<Case>& cases) {
     }
   }
   for (const ScanOptions& options : kScanOptions) {
-    const std::string steps = " steps " + std::to_string(static_cast<int>(options.steps));
+    const std::string steps =
+        " steps " + std::to_string(static_cast<int>(options.steps)) + " seed " + std::to_string(options.seed);
     for (const Extent e : {Extent{16, 1}, {16, 16}, {16, 37}, {16, 100}, {1, 5}, {7, 33}, {64, 20}}) {
       add_sequence_cases(cases, "selective_scan N=" + std::to_string(e.rows) + " Di=" + std::to_string(e.cols) + steps,
                          1e-5, [=](std::int64_t rows) { return ScanProblem(rows, e.cols, e.rows, options); });
@@ -263,6 +258,7 @@ std::vector<Case> all_cases(const std::string& op) {
   if (op == "embed") add_embed_cases(cases);
   if (op == "matmul") add_matmul_cases(cases);
   if (op == "sequences") add_sequence_cases(cases);
+  if (op == "reduction") add_reduction_cases(cases);
   return cases;
 }
 
@@ -324,7 +320,8 @@ TEST_P(Ops, GiveTheSameBitsForAnyNumberOfThreads) {
 
 INSTANTIATE_TEST_SUITE_P(All, Ops,
                          testing::Combine(testing::ValuesIn(implementations()),
-                                          testing::Values("norms", "activations", "embed", "matmul", "sequences")),
+                                          testing::Values("norms", "activations", "embed", "matmul", "sequences",
+                                                          "reduction")),
                          [](const auto& test) {
                            const Implementation& implementation = std::get<0>(test.param);
                            return implementation.backend + "_" + implementation.isa + "_" + std::get<1>(test.param);

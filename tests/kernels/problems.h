@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -118,6 +119,9 @@ class SequenceProblem {
   virtual std::int64_t state_size() const = 0;
   virtual std::int64_t out_cols() const = 0;
 
+  /// Whether row t of y is defined; results have zeros where it is not.
+  virtual bool wanted(std::int64_t /*t*/) const { return true; }
+
   struct Result {
     Floats y;
     std::vector<Floats> states;
@@ -143,6 +147,9 @@ class SequenceProblem {
     for (const auto& offsets : pieces) {
       run(backend, first, offsets, pointers, y.matrix().row_range(first, first + offsets.back()));
       first += offsets.back();
+    }
+    for (std::int64_t t = 0; t < rows; ++t) {
+      if (!wanted(t)) std::fill_n(y.matrix().row(t), out_cols(), 0.0F);
     }
     result.y = y.values();
     result.intact = y.intact();
@@ -182,23 +189,64 @@ class ConvProblem : public SequenceProblem {
 };
 
 /// How large the steps dt are: what decays a scan sees.
-enum class Steps { usual, tiny, huge, mixed };
+enum class Steps { usual, tiny, huge, mixed, zero };
 
 inline float random_step(Random& random, Steps steps) {
   if (steps == Steps::mixed) steps = static_cast<Steps>(static_cast<int>(random.uniform(0, 2.999F)));
   switch (steps) {
     case Steps::tiny: return std::exp(random.uniform(-16, -10));
     case Steps::huge: return std::exp(random.uniform(2, 8));
+    case Steps::zero: return 0;
     default: return std::exp(random.uniform(-7, 0));
   }
 }
+
+/// Which rows of a scan are wanted: all; none; each by chance; or long stretches, whole chunks of them.
+enum class Wanted { all, none, some, stretches };
 
 struct ScanOptions {
   Steps steps = Steps::usual;
   bool D = true;
   bool m = false;
   std::uint64_t seed = 1;
+  Wanted wanted = Wanted::all;
+  bool zero_steps = false;  // some steps are zero: single ones, and whole stretches of single heads (or channels)
 };
+
+/// Empty for all. The same for the same rows and options.
+inline std::vector<std::uint8_t> random_wanted(std::int64_t rows, const ScanOptions& options) {
+  if (options.wanted == Wanted::all) return {};
+  Random random(options.seed + 77);
+  std::vector<std::uint8_t> wanted(static_cast<std::size_t>(rows));
+  bool now = false;
+  for (std::size_t t = 0; t < wanted.size(); ++t) {
+    if (options.wanted == Wanted::some) now = random.uniform(0, 1) < 0.3F;
+    if (options.wanted == Wanted::stretches && t % 64 == 0) now = random.uniform(0, 1) < 0.4F;
+    wanted[t] = now ? (t % 3 == 0 ? 1 : 200) : 0;
+  }
+  return wanted;
+}
+
+/// What a scan must never look at: C of rows that are not wanted.
+inline void spoil_unwanted(const std::vector<std::uint8_t>& wanted, Rows& C) {
+  for (std::size_t t = 0; t < wanted.size(); ++t) {
+    const auto row = static_cast<std::int64_t>(t);
+    if (wanted[t] == 0) std::fill_n(C.matrix().row(row), C.matrix().cols, std::nanf(""));
+  }
+}
+
+/// The steps dt [rows, cols] of a scan.
+inline void fill_steps(Random& random, const ScanOptions& options, Rows& dt) {
+  dt.fill([&] { return random_step(random, options.steps); });
+  if (!options.zero_steps) return;
+  for (std::int64_t c = 0; c < dt.matrix().cols; ++c) {
+    bool stretch = false;
+    for (std::int64_t t = 0; t < dt.matrix().rows; ++t) {
+      if (t % 40 == 0) stretch = random.uniform(0, 1) < 0.7F;
+      if (stretch || random.uniform(0, 1) < 0.1F) dt.matrix()(t, c) = 0;
+    }
+  }
+}
 
 inline Floats random_multiplicities(Random& random, std::int64_t rows) {
   Floats m(static_cast<std::size_t>(rows));
@@ -215,25 +263,31 @@ class ScanProblem : public SequenceProblem {
         A_(states, channels, 0),
         B_(rows, states, 9, random_),
         C_(rows, states, 9, random_) {
-    dt_.fill([&] { return random_step(random_, options.steps); });
+    fill_steps(random_, options, dt_);
     A_.fill([&] { return -random_.uniform(0.1F, 16); });
     if (options.D) D_ = random_.normals(channels);
     if (options.m) m_ = random_multiplicities(random_, rows);
+    wanted_ = random_wanted(rows, options);
+    spoil_unwanted(wanted_, C_);
   }
   std::int64_t state_size() const override { return A_.matrix().rows * A_.matrix().cols; }
   std::int64_t out_cols() const override { return x_.matrix().cols; }
+  bool wanted(std::int64_t t) const override { return wanted_.empty() || wanted_[static_cast<std::size_t>(t)] != 0; }
   void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
            Matrix<float> y) const override {
     const std::int64_t end = first + offsets.back();
-    backend.selective_scan(x_.from(first, end), dt_.from(first, end), A_.matrix(), B_.from(first, end),
-                           C_.from(first, end), D_.empty() ? nullptr : D_.data(),
-                           {offsets, states, m_.empty() ? nullptr : m_.data() + first}, y);
+    backend.selective_scan(
+        x_.from(first, end), dt_.from(first, end), A_.matrix(), B_.from(first, end), C_.from(first, end),
+        D_.empty() ? nullptr : D_.data(),
+        {offsets, states, m_.empty() ? nullptr : m_.data() + first, wanted_.empty() ? nullptr : wanted_.data() + first},
+        y);
   }
 
  private:
   Random random_;
   Rows x_, dt_, A_, B_, C_;
   Floats D_, m_;
+  std::vector<std::uint8_t> wanted_;
 };
 
 struct SsdExtents {
@@ -249,18 +303,23 @@ class SsdProblem : public SequenceProblem {
         dt_(rows, extents.heads, 1),
         B_(rows, extents.groups * extents.states, 9, random_),
         C_(rows, extents.groups * extents.states, 9, random_) {
-    dt_.fill([&] { return random_step(random_, options.steps); });
+    fill_steps(random_, options, dt_);
     for (std::int64_t h = 0; h < extents.heads; ++h) A_.push_back(-random_.uniform(0.1F, 16));
     if (options.D) D_ = random_.normals(extents.heads * extents.channels);
     if (options.m) m_ = random_multiplicities(random_, rows);
+    wanted_ = random_wanted(rows, options);
+    spoil_unwanted(wanted_, C_);
   }
   std::int64_t state_size() const override { return extents_.heads * extents_.channels * extents_.states; }
   std::int64_t out_cols() const override { return extents_.heads * extents_.channels; }
+  bool wanted(std::int64_t t) const override { return wanted_.empty() || wanted_[static_cast<std::size_t>(t)] != 0; }
   void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
            Matrix<float> y) const override {
     const std::int64_t end = first + offsets.back();
-    backend.ssd(x_.from(first, end), dt_.from(first, end), A_, B_.from(first, end), C_.from(first, end),
-                extents_.groups, D_, {offsets, states, m_.empty() ? nullptr : m_.data() + first}, y);
+    backend.ssd(
+        x_.from(first, end), dt_.from(first, end), A_, B_.from(first, end), C_.from(first, end), extents_.groups, D_,
+        {offsets, states, m_.empty() ? nullptr : m_.data() + first, wanted_.empty() ? nullptr : wanted_.data() + first},
+        y);
   }
 
  private:
@@ -268,6 +327,7 @@ class SsdProblem : public SequenceProblem {
   Random random_;
   Rows x_, dt_, B_, C_;
   Floats A_, D_, m_;
+  std::vector<std::uint8_t> wanted_;
 };
 
 }  // namespace molt::testing_kernels

@@ -128,5 +128,93 @@ TEST(Reference, SsdIsTheSelectiveScanWithSharedSteps) {
   }
 }
 
+TEST(Reference, ImportanceByHand) {
+  const Floats y{3, -1, 0, 2, -5, -5, -5, -5};
+  const auto scores = [&](Importance metric) {
+    Floats s(2);
+    kReference->importance({y.data(), 2, 4}, metric, s.data());
+    return s;
+  };
+  EXPECT_EQ(scores(Importance::clip), (Floats{1.25F, 0}));
+  EXPECT_EQ(scores(Importance::l1), (Floats{1.5F, 5}));
+  EXPECT_EQ(scores(Importance::l2), (Floats{std::sqrt(3.5F), 5}));
+  EXPECT_EQ(scores(Importance::signed_mean), (Floats{1, -5}));
+}
+
+TEST(Reference, BestMatchByHand) {
+  const Floats x{1, 0, 0, 2, 3, 3, 1, -4, 5, 0.5F};  // east, north, north-east, south, east
+  const std::vector<std::int64_t> sources{0, 3}, targets{1, 2, 4};
+  std::vector<std::int64_t> match(2);
+  Floats similarity(2);
+  const auto cosine = [](double a, double b, double c, double d) {
+    return static_cast<float>((a * c + b * d) / std::sqrt((a * a + b * b) * (c * c + d * d)));
+  };
+  kReference->best_match({x.data(), 5, 2}, sources, targets, false, match.data(), similarity.data());
+  EXPECT_EQ(match, (std::vector<std::int64_t>{4, 4}));
+  EXPECT_FLOAT_EQ(similarity[0], cosine(1, 0, 5, 0.5));
+  EXPECT_FLOAT_EQ(similarity[1], cosine(1, -4, 5, 0.5));
+  kReference->best_match({x.data(), 5, 2}, sources, std::vector<std::int64_t>{1, 2}, true, match.data(),
+                         similarity.data());
+  EXPECT_EQ(match, (std::vector<std::int64_t>{2, -1}));
+  EXPECT_FLOAT_EQ(similarity[0], std::sqrt(0.5F));
+}
+
+TEST(Reference, MergesByHand) {
+  const Floats x{1, 10, 2, 20, 3, 30, 4, 40};
+  const std::vector<RowMerge> merges{{3, 0}, {1, 0}};
+  Floats plain = x, weighted = x, cancelling = x;
+  kReference->merge_rows({plain.data(), 4, 2}, merges, nullptr);
+  EXPECT_FLOAT_EQ(plain[0], 7.0F / 3);
+  EXPECT_FLOAT_EQ(plain[1], 70.0F / 3);
+  EXPECT_EQ(Floats(plain.begin() + 2, plain.end()), Floats(x.begin() + 2, x.end()));
+  const Floats weights{1, 5, -9, 2}, zero_sum{1, 1, 7, -2};
+  kReference->merge_rows({weighted.data(), 4, 2}, merges, weights.data());
+  EXPECT_FLOAT_EQ(weighted[0], (1 * 1 + 2 * 5 + 4 * 2) / 8.0F);
+  kReference->merge_rows({cancelling.data(), 4, 2}, merges, zero_sum.data());
+  EXPECT_EQ(cancelling, plain);
+}
+
+TEST(Reference, MovesRows) {
+  Floats x{1, 2, 3, 4, 5, 6}, y(4);
+  kReference->gather_rows({x.data(), 3, 2}, std::vector<std::int64_t>{2, 0}, {y.data(), 2, 2});
+  EXPECT_EQ(y, (Floats{5, 6, 1, 2}));
+  kReference->scatter_rows({y.data(), 2, 2}, std::vector<std::int64_t>{1, 2}, {x.data(), 3, 2});
+  EXPECT_EQ(x, (Floats{1, 2, 5, 6, 1, 2}));
+  kReference->gather_rows({x.data(), 3, 2}, std::vector<std::int64_t>{1, 2}, {x.data(), 2, 2});
+  EXPECT_EQ(x, (Floats{5, 6, 1, 2, 1, 2}));
+}
+
+// A state of one head and one channel, whose rows write to different places, holds each row's write as its norm there.
+TEST(Reference, ContributionsAreTheSharesOfTheLastState) {
+  constexpr std::int64_t kRows = 5;
+  const Floats x{2, -1, 3, 0.5F, -2}, dt{0.3F, 0.1F, 0.7F, 0.2F, 0.4F}, m{1, 3, 1, 2, 1}, A{-1.5F};
+  Floats B(kRows * kRows), C(kRows * kRows);
+  for (std::int64_t t = 0; t < kRows; ++t) B[static_cast<std::size_t>(t * kRows + t)] = t % 2 == 0 ? 1.0F : -2.0F;
+  Floats state(kRows), y(kRows), c(kRows), scan_c(kRows);
+  float* const states = state.data();
+  const std::vector<std::int64_t> offsets{0, kRows};
+  const Matrix<const float> x_rows(x.data(), kRows, 1), dt_rows(dt.data(), kRows, 1), B_rows(B.data(), kRows, kRows);
+  kReference->ssd(x_rows, dt_rows, A, B_rows, {C.data(), kRows, kRows}, 1, {}, {offsets, {&states, 1}, m.data()},
+                  {y.data(), kRows, 1});
+  kReference->ssd_contribution(x_rows, dt_rows, A, B_rows, 1, m.data(), offsets, c.data());
+  const Floats A_states(kRows, A[0]);
+  kReference->selective_scan_contribution(x_rows, dt_rows, {A_states.data(), kRows, 1}, B_rows, m.data(), offsets,
+                                          scan_c.data());
+  float sum = 0;
+  for (const float s : state) sum += std::fabs(s);
+  for (std::size_t t = 0; t < kRows; ++t) {
+    EXPECT_NEAR(c[t], std::fabs(state[t]) / sum, 1e-6);
+    EXPECT_NEAR(scan_c[t], c[t], 1e-6);
+  }
+}
+
+TEST(Reference, ContributionsOfNothingAreZero) {
+  const Floats x{1, 2}, dt{0, 0}, A{-1}, B{1, 1};
+  Floats c{7, 7};
+  const std::vector<std::int64_t> offsets{0, 2};
+  kReference->ssd_contribution({x.data(), 2, 1}, {dt.data(), 2, 1}, A, {B.data(), 2, 1}, 1, nullptr, offsets, c.data());
+  EXPECT_EQ(c, (Floats{0, 0}));
+}
+
 }  // namespace
 }  // namespace molt::testing_kernels

@@ -78,6 +78,71 @@ RC_GTEST_PROP(Sequences, DoNotKnowTheirBatch, ()) {
   }
 }
 
+/// The rows of `result` that `problem` wants.
+Floats wanted_rows(const SequenceProblem& problem, const Floats& y) {
+  Floats rows;
+  const auto cols = static_cast<std::size_t>(problem.out_cols());
+  for (std::size_t t = 0; t * cols < y.size(); ++t) {
+    if (problem.wanted(static_cast<std::int64_t>(t))) {
+      rows.insert(rows.end(), y.begin() + static_cast<std::ptrdiff_t>(t * cols),
+                  y.begin() + static_cast<std::ptrdiff_t>((t + 1) * cols));
+    }
+  }
+  return rows;
+}
+
+// Rows whose y nobody wants change no bit of the others and of the states, and may even hold NaNs in C.
+RC_GTEST_PROP(Sequences, StatesAndWantedRowsDoNotKnowWhatIsWanted, ()) {
+  const Implementation with = any_implementation();
+  const auto lengths = *rc::gen::container<std::vector<std::int64_t>>(rc::gen::inRange<std::int64_t>(0, 300));
+  const std::int64_t rows = offsets_of(lengths).back();
+  ScanOptions options{*rc::gen::element(Steps::usual, Steps::mixed), true,        *rc::gen::arbitrary<bool>(),
+                      *rc::gen::arbitrary<std::uint32_t>(),          Wanted::all, *rc::gen::arbitrary<bool>()};
+  const bool mamba2 = *rc::gen::arbitrary<bool>();
+  const auto states = *rc::gen::element<std::int64_t>(1, 16, 20);
+  const auto channels = *rc::gen::inRange<std::int64_t>(1, 70);
+  const auto make = [&](Wanted wanted) -> std::unique_ptr<SequenceProblem> {
+    options.wanted = wanted;
+    if (mamba2) return std::make_unique<SsdProblem>(rows, SsdExtents{4, channels, states, 2}, options);
+    return std::make_unique<ScanProblem>(rows, channels, states, options);
+  };
+  const auto all = make(Wanted::all)->run_batch(*with.backend, lengths);
+  for (const Wanted wanted : {Wanted::none, Wanted::some, Wanted::stretches}) {
+    const auto problem = make(wanted);
+    const auto some = problem->run_batch(*with.backend, lengths);
+    expect_same_bits(wanted_rows(*problem, some.y), wanted_rows(*problem, all.y), "y on " + with.name);
+    for (std::size_t s = 0; s < lengths.size(); ++s) {
+      expect_same_bits(some.states[s], all.states[s], "state on " + with.name);
+    }
+    RC_ASSERT(some.intact && !testing::Test::HasFailure());
+  }
+}
+
+TEST(Sequences, ZeroStepsKeepEveryBitOfTheState) {
+  const std::vector<std::int64_t> lengths{1, 5, 200};
+  const std::int64_t rows = offsets_of(lengths).back();
+  std::vector<std::string> names = available_isas();
+  names.emplace_back("reference");
+  for (const std::string& name : names) {
+    if (name != "reference") use_isa(name);
+    const auto backend = make_backend(name == "reference" ? name : "cpu");
+    for (const Wanted wanted : {Wanted::all, Wanted::none, Wanted::stretches}) {
+      const ScanOptions options{Steps::zero, true, true, 33, wanted};
+      const ScanProblem scan(rows, 37, 16, options), narrow(rows, 37, 3, options);
+      const SsdProblem ssd(rows, {4, 19, 16, 2}, options);
+      for (const SequenceProblem* problem :
+           {static_cast<const SequenceProblem*>(&scan), static_cast<const SequenceProblem*>(&narrow),
+            static_cast<const SequenceProblem*>(&ssd)}) {
+        const auto result = problem->run_batch(*backend, lengths);
+        for (std::size_t s = 0; s < lengths.size(); ++s) {
+          expect_same_bits(result.states[s], problem->initial_state(s), "state on " + name);
+        }
+      }
+    }
+  }
+  use_isa(available_isas().front());
+}
+
 TEST(Sequences, LongSsdStaysAccurate) {
   constexpr std::int64_t kRows = 4000;
   for (const Steps steps : {Steps::usual, Steps::tiny, Steps::mixed}) {

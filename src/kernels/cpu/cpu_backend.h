@@ -40,6 +40,16 @@ class CpuBackend : public ReferenceBackend {
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
            Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
            Matrix<float> y) const override;
+  void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                   Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
+  void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+                        std::int64_t groups, const float* m, Offsets offsets, float* c) const override;
+  void importance(Matrix<const float> y, Importance metric, float* scores) const override;
+  void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
+                  bool later_only, std::int64_t* match, float* similarity) const override;
+  void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
+  void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
+  void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const override;
 };
 
 }  // namespace molt

@@ -26,6 +26,7 @@ void CpuBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, M
         .C_stride = C.stride,
         .D = D == nullptr ? nullptr : D + begin,
         .m = rows.multiplicity == nullptr ? nullptr : rows.multiplicity + first,
+        .wanted = rows.wanted == nullptr ? nullptr : rows.wanted + first,
         .state = rows.states[s] + begin,
         .state_stride = shape.channels,
         .y = y.row(first) + begin,

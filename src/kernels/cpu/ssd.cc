@@ -1,5 +1,6 @@
 // Short sequences run row by row. Longer ones run in chunks, in two passes: what all heads of a group share (B
-// transposed and C B^T, of every chunk), then every head through its chunks.
+// transposed and C B^T, of every chunk), then every head through its chunks. Chunks that only write the state need no
+// C B^T, and a head skips those of them in which its steps are zero.
 #include <algorithm>
 #include <vector>
 
@@ -30,15 +31,14 @@ class Ssd {
   std::span<const float> A;
   Matrix<const float> B, C;
   std::span<const float> D;
-  const float* m;
-  Offsets offsets;
-  std::span<float* const> states;
+  const ScanRows& rows;
   Matrix<float> y;
   shapes::SsdShape shape;
   const Kernels& kernels;
 
   /// Runs sequences [begin, end).
   void run(std::size_t begin, std::size_t end) const {
+    const Offsets offsets = rows.offsets;
     thread_local Scratch prepared_scratch;
     thread_local std::vector<Chunk> chunks;
     thread_local std::vector<std::int64_t> first_chunks;
@@ -48,7 +48,8 @@ class Ssd {
       first_chunks.push_back(static_cast<std::int64_t>(chunks.size()));
       if (!in_chunks(s)) continue;
       for (std::int64_t row = offsets[s]; row < offsets[s + 1]; row += kSsdChunk) {
-        chunks.push_back({row, std::min(kSsdChunk, offsets[s + 1] - row)});
+        const std::int64_t end_row = std::min(row + kSsdChunk, offsets[s + 1]);
+        chunks.push_back({row, end_row, any_wanted(row, end_row)});
       }
     }
     const auto count = static_cast<std::int64_t>(chunks.size());
@@ -56,6 +57,7 @@ class Ssd {
     prepare(chunks, prepared);
     // Captured by reference from this thread: the workers have thread_local vectors of their own.
     const std::int64_t* first = first_chunks.data();
+    const Chunk* all = chunks.data();
     const auto sequences = static_cast<std::int64_t>(end - begin);
     const std::int64_t mean_rows = (offsets[end] - offsets[begin]) / std::max<std::int64_t>(1, sequences);
     const std::int64_t cost = 4 * shape.states * shape.channels * mean_rows;
@@ -66,7 +68,9 @@ class Ssd {
         const std::int64_t s = from / shape.heads;
         const std::int64_t h = from - s * shape.heads;
         const std::int64_t heads = std::min(to - from, shape.heads - h);
-        run_heads(begin + static_cast<std::size_t>(s), h, h + heads, prepared_part(prepared, first[s], 0));
+        const std::int64_t end_chunk = s + 1 < sequences ? first[s + 1] : count;
+        const std::span<const Chunk> own(all + first[s], all + end_chunk);
+        run_heads(begin + static_cast<std::size_t>(s), h, h + heads, own, prepared_part(prepared, first[s], 0));
         from += heads;
       }
     });
@@ -74,10 +78,23 @@ class Ssd {
 
  private:
   struct Chunk {
-    std::int64_t row, rows;
+    std::int64_t begin, end;  // rows
+    bool wanted;              // whether y is, of any of them
   };
 
-  bool in_chunks(std::size_t s) const { return offsets[s + 1] - offsets[s] > kMaxStepRows; }
+  bool in_chunks(std::size_t s) const { return rows.offsets[s + 1] - rows.offsets[s] > kMaxStepRows; }
+
+  bool any_wanted(std::int64_t begin, std::int64_t end) const {
+    return rows.wanted == nullptr || std::any_of(rows.wanted + begin, rows.wanted + end, [](auto w) { return w != 0; });
+  }
+
+  /// Whether rows [begin, end) leave the state of head h as it is.
+  bool all_steps_zero(std::int64_t begin, std::int64_t end, std::int64_t h) const {
+    for (std::int64_t t = begin; t < end; ++t) {
+      if (dt(t, h) != 0) return false;
+    }
+    return true;
+  }
 
   float* prepared_part(float* prepared, std::int64_t chunk, std::int64_t group) const {
     return prepared + (chunk * shape.groups + group) * ssd_prepared_size(shape.states);
@@ -91,11 +108,11 @@ class Ssd {
         const std::int64_t group = i % shape.groups;
         const Chunk& chunk = chunks[static_cast<std::size_t>(i / shape.groups)];
         kernels.ssd_prepare({
-            .B = B.row(chunk.row) + group * shape.states,
+            .B = B.row(chunk.begin) + group * shape.states,
             .B_stride = B.stride,
-            .C = C.row(chunk.row) + group * shape.states,
+            .C = chunk.wanted ? C.row(chunk.begin) + group * shape.states : nullptr,
             .C_stride = C.stride,
-            .rows = chunk.rows,
+            .rows = chunk.end - chunk.begin,
             .states = shape.states,
             .prepared = prepared_part(prepared, i / shape.groups, group),
         });
@@ -103,17 +120,22 @@ class Ssd {
     });
   }
 
-  /// Heads [begin, end) of sequence s; `prepared` is of its first chunk.
-  void run_heads(std::size_t s, std::int64_t begin, std::int64_t end, const float* prepared) const {
+  /// Heads [begin, end) of sequence s; `prepared` is of the first of its chunks.
+  void run_heads(std::size_t s, std::int64_t begin, std::int64_t end, std::span<const Chunk> chunks,
+                 const float* prepared) const {
     if (!in_chunks(s)) {
-      for (std::int64_t h = begin; h < end; ++h) kernels.ssd_steps(head_rows(s, h, offsets[s], offsets[s + 1]));
+      for (std::int64_t h = begin; h < end; ++h) {
+        kernels.ssd_steps(head_rows(s, h, rows.offsets[s], rows.offsets[s + 1]));
+      }
       return;
     }
     thread_local Scratch scratch;
     // Chunks outermost: what a chunk's heads share stays in the cache, and so do the states of some heads.
-    for (std::int64_t row = offsets[s]; row < offsets[s + 1]; row += kSsdChunk) {
+    for (const Chunk& chunk : chunks) {
       for (std::int64_t h = begin; h < end; ++h) {
-        SsdHead head = head_rows(s, h, row, std::min(row + kSsdChunk, offsets[s + 1]));
+        if (!chunk.wanted && all_steps_zero(chunk.begin, chunk.end, h)) continue;
+        SsdHead head = head_rows(s, h, chunk.begin, chunk.end);
+        if (!chunk.wanted) head.y = nullptr;
         head.prepared = prepared + h / shape.heads_per_group() * ssd_prepared_size(shape.states);
         head.scratch = scratch.get(ssd_scratch_size(shape.states, shape.channels));
         kernels.ssd_chunk(head);
@@ -137,8 +159,9 @@ class Ssd {
         .C = C.row(begin) + group_column,
         .C_stride = C.stride,
         .D = D.empty() ? nullptr : D.data() + column,
-        .m = m == nullptr ? nullptr : m + begin,
-        .state = states[s] + column * shape.states,
+        .m = rows.multiplicity == nullptr ? nullptr : rows.multiplicity + begin,
+        .wanted = rows.wanted == nullptr ? nullptr : rows.wanted + begin,
+        .state = rows.states[s] + column * shape.states,
         .y = y.row(begin) + column,
         .y_stride = y.stride,
         .rows = end - begin,
@@ -156,7 +179,7 @@ void CpuBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<co
                      Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
                      Matrix<float> y) const {
   const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, rows, y);
-  const Ssd ssd{x, dt, A, B, C, D, rows.multiplicity, rows.offsets, rows.states, y, shape, select_kernels()};
+  const Ssd ssd{x, dt, A, B, C, D, rows, y, shape, select_kernels()};
   const Offsets offsets = rows.offsets;
   for (std::size_t begin = 0, end; begin < rows.states.size(); begin = end) {
     end = begin + 1;

@@ -46,11 +46,13 @@ class MambaBlock final : public Block {
     return cost;
   }
 
-  double write_flops(const WriteMap* /*map*/) const override {
-    // Half of the projection, convolution, dt and B from x, and of the scan the decay and the input.
-    const std::int64_t columns = config_.d_model + config_.dt_rank + config_.d_state + config_.dt_rank + config_.d_conv;
-    return static_cast<double>(config_.d_inner) *
-           (2.0 * static_cast<double>(columns) + 5.0 * static_cast<double>(config_.d_state));
+  double write_flops(const WriteMap* map) const override {
+    const double projection =
+        map == nullptr ? 2.0 * static_cast<double>(config_.d_inner * config_.d_model) : map->flops();
+    // x, then dt and B from it, the convolution, and of the scan the decay and the input.
+    const std::int64_t columns = 2 * config_.dt_rank + config_.d_state + config_.d_conv;
+    return projection + static_cast<double>(config_.d_inner) *
+                            (2.0 * static_cast<double>(columns) + 5.0 * static_cast<double>(config_.d_state));
   }
 
   void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
@@ -65,7 +67,7 @@ class MambaBlock final : public Block {
           if (rows.map == nullptr) {
             in_proj_.forward_part(backend, rows.x, 0, part);
           } else {
-            predict(backend, rows, part);
+            rows.map->predict(backend, rows.x, arena, part);
           }
         });
     const Matrix<float> x = arena.matrix(input.rows(), d_inner);
@@ -100,6 +102,8 @@ class MambaBlock final : public Block {
   }
 
   std::int64_t heads() const override { return 0; }
+
+  std::int64_t write_outputs(std::span<const std::int64_t> /*heads*/) const override { return config_.d_inner; }
 
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> /*heads*/,
                              Arena& arena) const override {

@@ -49,10 +49,11 @@ class Mamba2Block final : public Block {
 
   double write_flops(const WriteMap* map) const override {
     const std::int64_t channels = map == nullptr ? d_inner() : static_cast<std::int64_t>(map->heads.size()) * head_dim();
-    const std::int64_t outputs = map == nullptr ? conv_channels_ + config_.heads : map->weight->out_features();
+    const double projection =
+        map == nullptr ? 2.0 * static_cast<double>((conv_channels_ + config_.heads) * config_.d_model) : map->flops();
     // Projection, convolution of what is projected, and of the scan the decay and the input.
-    return 2.0 * static_cast<double>(outputs * config_.d_model) +
-           2.0 * static_cast<double>((channels + bc()) * config_.d_conv) +
+    return projection +
+           2.0 * static_cast<double>((channels + config_.groups * config_.d_state) * config_.d_conv) +
            3.0 * static_cast<double>(channels * config_.d_state);
   }
 
@@ -68,7 +69,6 @@ class Mamba2Block final : public Block {
     backend.causal_conv(xbc_dt.col_range(0, conv_channels_), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
                         input.states, xbc);
     backend.softplus(dt, dt_bias_.as<float>(), config_.dt_min, config_.dt_max, dt);
-    for (const WriteRows& rows : input.writes) silence_other_heads(rows, dt);
 
     const Matrix<float> all_y = arena.matrix(input.rows(), d_inner());
     const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
@@ -95,10 +95,13 @@ class Mamba2Block final : public Block {
 
   std::int64_t heads() const override { return config_.heads; }
 
+  std::int64_t write_outputs(std::span<const std::int64_t> heads) const override {
+    return static_cast<std::int64_t>(heads.size()) * head_dim() + bc() + config_.heads;
+  }
+
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> heads,
                              Arena& arena) const override {
-    const auto count = static_cast<std::int64_t>(heads.size());
-    const Matrix<float> inputs = arena.matrix(x.rows, count * head_dim() + bc() + count);
+    const Matrix<float> inputs = arena.matrix(x.rows, write_outputs(heads));
     const Arena::Scope scope(arena);
     const Matrix<float> xbc_dt = arena.matrix(x.rows, conv_channels_ + config_.heads);
     in_proj_.project_part(backend, x, d_inner(), xbc_dt);
@@ -116,7 +119,8 @@ class Mamba2Block final : public Block {
   std::int64_t bc() const { return config_.groups * config_.d_state; }
   std::span<const float> A() const { return {A_.as<float>(), static_cast<std::size_t>(config_.heads)}; }
 
-  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes, run by run:
+  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes (their x, B, every head's dt, by which
+  /// the others decay), run by run:
   /// body(column in the projection, column in a write map's outputs, number of columns).
   template <class Body>
   void for_each_written(std::span<const std::int64_t> heads, Body body) const {
@@ -125,9 +129,8 @@ class Mamba2Block final : public Block {
       body(head * head_dim(), from, head_dim());
       from += head_dim();
     }
-    body(d_inner(), from, bc());
-    from += bc();
-    for (const std::int64_t head : heads) body(conv_channels_ + head, from++, std::int64_t{1});
+    body(d_inner(), from, config_.groups * config_.d_state);
+    body(conv_channels_, from + config_.groups * config_.d_state, config_.heads);
   }
 
   /// x, B, C, dt of rows that only write. Without a map all of them, C too, whose convolution later rows look back on;
@@ -138,7 +141,7 @@ class Mamba2Block final : public Block {
       return;
     }
     const Matrix<float> predicted = arena.matrix(rows.x.rows, rows.map->weight->out_features());
-    predict(backend, rows, predicted);
+    rows.map->predict(backend, rows.x, arena, predicted);
     parallel_for(xbc_dt.rows, 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) {
         std::fill_n(xbc_dt.row(t), xbc_dt.cols, 0.0F);
@@ -147,18 +150,6 @@ class Mamba2Block final : public Block {
         });
       }
     });
-  }
-
-  /// A head that is not written keeps its state: its dt is zero.
-  void silence_other_heads(const WriteRows& rows, Matrix<float> dt) const {
-    if (rows.map == nullptr || static_cast<std::int64_t>(rows.map->heads.size()) == config_.heads) return;
-    std::vector<std::uint8_t> written(static_cast<std::size_t>(config_.heads), 0);
-    for (const std::int64_t head : rows.map->heads) written[static_cast<std::size_t>(head)] = 1;
-    for (const std::int64_t place : rows.places) {
-      for (std::int64_t head = 0; head < config_.heads; ++head) {
-        if (written[static_cast<std::size_t>(head)] == 0) dt(place, head) = 0;
-      }
-    }
   }
 
   Mamba2BlockConfig config_;

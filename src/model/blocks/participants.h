@@ -30,9 +30,4 @@ inline Matrix<float> full_part(const Backend& backend, const BlockInput& input, 
   return part;
 }
 
-/// predicted [W, outputs] = what the write map of `rows` makes of them.
-inline void predict(const Backend& backend, const WriteRows& rows, Matrix<float> predicted) {
-  backend.matmul(rows.x, *rows.map->weight, rows.map->bias.as<float>(), predicted);
-}
-
 }  // namespace molt

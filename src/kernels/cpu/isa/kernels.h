@@ -37,9 +37,10 @@ struct ScanSequence {
   int64_t B_stride;
   const float* C;  // [rows, states]
   int64_t C_stride;
-  const float* D;  // [channels], or null
-  const float* m;  // [rows], or null
-  float* state;    // [states, channels]
+  const float* D;         // [channels], or null
+  const float* m;         // [rows], or null
+  const uint8_t* wanted;  // [rows], or null: rows with 0 write the state only
+  float* state;           // [states, channels]
   int64_t state_stride;
   float* y;
   int64_t y_stride;
@@ -71,7 +72,7 @@ inline constexpr int64_t ssd_scratch_size(int64_t states, int64_t channels) {
 struct SsdGroupChunk {
   const float* B;  // [rows, states]
   int64_t B_stride;
-  const float* C;  // [rows, states]
+  const float* C;  // [rows, states], or null: no row's y is wanted, only B is prepared
   int64_t C_stride;
   int64_t rows;  // 1 to kSsdChunk
   int64_t states;
@@ -89,10 +90,11 @@ struct SsdHead {
   int64_t B_stride;
   const float* C;  // [rows, states]
   int64_t C_stride;
-  const float* D;  // [channels], or null
-  const float* m;  // [rows], or null
-  float* state;    // [states, channels]
-  float* y;        // [rows, channels]
+  const float* D;         // [channels], or null
+  const float* m;         // [rows], or null
+  const uint8_t* wanted;  // [rows], or null: rows with 0 write the state only; ssd_chunk computes all rows or none
+  float* state;           // [states, channels]
+  float* y;               // [rows, channels], or null: no row's is wanted
   int64_t y_stride;
   int64_t rows;
   int64_t channels;
@@ -101,6 +103,42 @@ struct SsdHead {
   const float* prepared;  // what ssd_prepare left for this chunk and the head's group
   float* scratch;         // [ssd_scratch_size(states, channels)]
 };
+
+/// Channels [0, channels) of one sequence for selective_scan_contribution, pointers at the first channel.
+struct ScanWrites {
+  const float* x;
+  int64_t x_stride;
+  const float* dt;
+  int64_t dt_stride;
+  const float* A;  // [states, channels]
+  int64_t A_stride;
+  const float* B;  // [rows, states]
+  int64_t B_stride;
+  const float* m;  // [rows], or null
+  int64_t rows;
+  int64_t channels;
+  int64_t states;
+  float* sizes;  // [rows, channels], left filled
+};
+
+/// Heads [0, heads) of one sequence for ssd_contribution, pointers at the first head.
+struct SsdWrites {
+  const float* x;  // [rows, heads * channels]
+  int64_t x_stride;
+  const float* dt;  // [rows, heads]
+  int64_t dt_stride;
+  const float* A;        // [heads]
+  const float* B_norms;  // [rows, heads]: |B| of each head's group
+  int64_t B_norms_stride;
+  const float* m;  // [rows], or null
+  int64_t rows;
+  int64_t heads;
+  int64_t channels;
+  float* sizes;  // [rows, heads], left filled
+};
+
+/// Columns that column_shares takes at most.
+inline constexpr int64_t kShareColumns = 64;
 
 /// A panel holds the weights of kPanelOutputs outputs, step after step of kPanelStepBytes: a step is one k of all its
 /// outputs in float32, or a pair of k's of each output in bfloat16 (packed_matrix.h has the whole layout).
@@ -133,6 +171,11 @@ struct Kernels {
   void (*exp)(const float* x, float* y, int64_t n);
   void (*silu_gate)(const float* x, const float* z, float* y, int64_t n);
   void (*softplus)(const float* x, const float* bias, float low, float high, float* y, int64_t n);
+  // Sums over a row of x, max(0, x), |x| and x^2 (sums.cc); a NaN makes them NaN.
+  float (*sum)(const float* x, int64_t n);
+  float (*sum_positive)(const float* x, int64_t n);
+  float (*sum_magnitudes)(const float* x, int64_t n);
+  float (*sum_squares)(const float* x, int64_t n);
   /// y = the n 16-bit floats at x, which need no alignment.
   void (*f16_to_f32)(const void* x, float* y, int64_t n);
   void (*bf16_to_f32)(const void* x, float* y, int64_t n);
@@ -141,10 +184,17 @@ struct Kernels {
   void (*causal_conv)(const ConvSequence& sequence);
   void (*selective_scan)(const ScanSequence& sequence);
   void (*ssd_prepare)(const SsdGroupChunk& chunk);
-  /// At most kSsdChunk rows of a head, as matrix products.
+  /// At most kSsdChunk rows of a head, as matrix products; with y null the state alone.
   void (*ssd_chunk)(const SsdHead& head);
   /// Any number of rows of a head, one after another as the recurrence: the faster way for a few.
   void (*ssd_steps)(const SsdHead& head);
+
+  // Rows' contributions to the last state (contribution.cc): sizes of what rows wrote, and what they add up to.
+  void (*selective_scan_writes)(const ScanWrites& writes);
+  void (*ssd_writes)(const SsdWrites& writes);
+  /// shares [rows] = sum over columns of each element's share of its column's sum, none where that is 0. sizes [rows,
+  /// cols], cols <= kShareColumns.
+  void (*column_shares)(const float* sizes, int64_t rows, int64_t cols, float* shares);
 
   // Matrix products (panel_gemm.cc).
   int rounded_bytes;  // of an element that round_row() writes

@@ -1,23 +1,9 @@
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/sums.h"
 #include "kernels/cpu/isa/vec_math.h"
 
 namespace molt::MOLT_ISA {
 namespace {
-
-/// Sum over [0, n) of value(i, count, lanes)^2, `value` giving blocks as for_blocks() asks for them.
-template <class Value>
-[[gnu::always_inline]] inline float sum_of_squares(int64_t n, Value value) {
-  auto sums = Block<kBlock>::fill(0);
-  for_blocks(n, [&](int64_t i, auto count, auto lanes) {
-    const auto block = value(i, count, lanes);
-    MOLT_UNROLL
-    for (int k = 0; k < count.value; ++k) sums.v[k] += block.v[k] * block.v[k];
-  });
-  VecF sum = sums.v[0];
-  MOLT_UNROLL
-  for (int k = 1; k < kBlock; ++k) sum += sums.v[k];
-  return sum_of(sum);
-}
 
 inline float inverse_rms(float sum, int64_t n, float eps) {
   return 1.0F / __builtin_sqrtf(sum / static_cast<float>(n) + eps);

@@ -13,6 +13,10 @@ void gated_rms_norm(const float* x, const float* z, const float* weight, float e
 void exp(const float* x, float* y, int64_t n);
 void silu_gate(const float* x, const float* z, float* y, int64_t n);
 void softplus(const float* x, const float* bias, float low, float high, float* y, int64_t n);
+float sum(const float* x, int64_t n);
+float sum_positive(const float* x, int64_t n);
+float sum_magnitudes(const float* x, int64_t n);
+float sum_squares(const float* x, int64_t n);
 void f16_to_f32(const void* x, float* y, int64_t n);
 void bf16_to_f32(const void* x, float* y, int64_t n);
 void causal_conv(const ConvSequence& sequence);
@@ -20,5 +24,8 @@ void selective_scan(const ScanSequence& sequence);
 void ssd_prepare(const SsdGroupChunk& chunk);
 void ssd_chunk(const SsdHead& head);
 void ssd_steps(const SsdHead& head);
+void selective_scan_writes(const ScanWrites& writes);
+void ssd_writes(const SsdWrites& writes);
+void column_shares(const float* sizes, int64_t rows, int64_t cols, float* shares);
 
 }  // namespace molt::MOLT_ISA

@@ -13,10 +13,14 @@ constexpr int kGroup = 4;
 /// Rows to fetch ahead: one row outlasts the processor's window, and rows are too far apart for its own prefetching.
 constexpr int64_t kAhead = 4;
 
+inline bool is_wanted(const ScanSequence& s, int64_t t) {
+  return s.wanted == nullptr || s.wanted[t] != 0;
+}
+
 inline void prefetch_row(const ScanSequence& s, int64_t c, int64_t t) {
   __builtin_prefetch(s.dt + t * s.dt_stride + c);
   __builtin_prefetch(s.x + t * s.x_stride + c);
-  __builtin_prefetch(s.y + t * s.y_stride + c, 1);
+  if (is_wanted(s, t)) __builtin_prefetch(s.y + t * s.y_stride + c, 1);
 }
 
 /// What all states of one row of one vector of channels share.
@@ -47,16 +51,16 @@ inline void scan_block(const ScanSequence& s, int64_t c, Lanes lanes) {
     const RowInputs row = row_inputs(s, c, t, D, lanes);
     const float* B = s.B + t * s.B_stride;
     const float* C = s.C + t * s.C_stride;
-    VecF sums[kGroup] = {row.skip};
     MOLT_UNROLL
     for (int n = 0; n < kStates; n += kGroup) {
       const auto decay = exp2_decay(Block<kGroup>::map([&](int i) { return row.decay_step * A[n + i]; }));
       MOLT_UNROLL
-      for (int i = 0; i < kGroup; ++i) {
-        H[n + i] = decay.v[i] * H[n + i] + row.input * B[n + i];
-        sums[i] += H[n + i] * C[n + i];
-      }
+      for (int i = 0; i < kGroup; ++i) H[n + i] = decay.v[i] * H[n + i] + row.input * B[n + i];
     }
+    if (!is_wanted(s, t)) continue;
+    VecF sums[kGroup] = {row.skip};
+    MOLT_UNROLL
+    for (int n = 0; n < kStates; ++n) sums[n % kGroup] += H[n] * C[n];
     put(s.y + t * s.y_stride + c, (sums[0] + sums[1]) + (sums[2] + sums[3]), lanes);
   }
   MOLT_UNROLL
@@ -73,21 +77,23 @@ struct RowBlock {
   float sum[kRowChannels];
 };
 
-/// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state.
+/// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state, `c` null if the
+/// row's y is not wanted.
 template <int kCount, class Lanes>
-[[gnu::always_inline]] inline void update_state(RowBlock& row, int64_t i, const float* A, float b, float c,
+[[gnu::always_inline]] inline void update_state(RowBlock& row, int64_t i, const float* A, float b, const float* c,
                                                 float* state, Lanes lanes) {
   const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
   const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
   const auto H = decay * block_at<kCount>(state + i, lanes) + input;
   put(state + i, H, lanes);
-  put(row.sum + i, block_at<kCount>(row.sum + i, Whole{}) + H * c, Whole{});
+  if (c != nullptr) put(row.sum + i, block_at<kCount>(row.sum + i, Whole{}) + H * *c, Whole{});
 }
 
 /// Row by row, any number of states. `channels` up to kRowChannels, from channel first on.
 void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
   RowBlock row;
   for (int64_t t = 0; t < s.rows; ++t) {
+    const bool wanted = is_wanted(s, t);
     for_vectors(channels, [&](int64_t i, auto lanes) {
       const VecF D = s.D == nullptr ? VecF{} : at(s.D + first + i, lanes);
       const RowInputs inputs = row_inputs(s, first + i, t, D, lanes);
@@ -97,12 +103,13 @@ void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
     });
     for (int64_t n = 0; n < s.states; ++n) {
       const float b = s.B[t * s.B_stride + n];
-      const float c = s.C[t * s.C_stride + n];
+      const float* c = wanted ? s.C + t * s.C_stride + n : nullptr;
       const float* A = s.A + n * s.A_stride + first;
       float* state = s.state + n * s.state_stride + first;
       for_blocks(channels,
                  [&](int64_t i, auto count, auto lanes) { update_state<count.value>(row, i, A, b, c, state, lanes); });
     }
+    if (!wanted) continue;
     for_vectors(channels,
                 [&](int64_t i, auto lanes) { put(s.y + t * s.y_stride + first + i, load(row.sum + i), lanes); });
   }

@@ -14,6 +14,10 @@ namespace {
 
 constexpr int64_t Q = kSsdChunk;
 
+inline bool is_wanted(const SsdHead& head, int64_t t) {
+  return head.wanted == nullptr || head.wanted[t] != 0;
+}
+
 /// 2^-kNoTrace times anything that the scan can hold is nothing. Bounds a step's exponent, so that one huge step does
 /// not take away the digits of the sums after it.
 constexpr double kNoTrace = 512.0;
@@ -69,8 +73,7 @@ void decay_gram(const Decays& d, const float* gram, int64_t rows, float* M) {
   }
 }
 
-/// Copies x's rows into whole vectors: plain [rows, padded], and scaled by to_end. Fetches the next chunk's rows
-/// meanwhile: they are short and far apart, which the processor does not foresee.
+/// Copies x's rows into whole vectors: plain [rows, padded] if y is wanted, and scaled by to_end.
 void pack_inputs(const SsdHead& head, const Decays& d, float* x, float* x_to_end) {
   const int64_t padded = ssd_padded(head.channels);
   for (int64_t i = 0; i < head.rows; ++i) {
@@ -79,7 +82,7 @@ void pack_inputs(const SsdHead& head, const Decays& d, float* x, float* x_to_end
     for (int64_t c = 0; c < padded; c += kLanes) {
       const int64_t left = head.channels - c;
       const VecF v = left >= kLanes ? load(from + c) : load_first(from + c, left > 0 ? static_cast<int>(left) : 0);
-      store(x + i * padded + c, v);
+      if (head.y != nullptr) store(x + i * padded + c, v);
       store(x_to_end + i * padded + c, v * scale);
     }
   }
@@ -166,6 +169,7 @@ void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_str
 /// One row of the recurrence for up to kWidth vectors of channels from channel c on. The last may be partial: `lanes`.
 template <int kWidth, class Lanes>
 inline void step_columns(const SsdHead& head, int64_t t, float decay, int64_t c, Lanes lanes) {
+  const bool wanted = is_wanted(head, t);
   const float* from = head.x + t * head.x_stride + c;
   const float* B = head.B + t * head.B_stride;
   const float* C = head.C + t * head.C_stride;
@@ -183,9 +187,10 @@ inline void step_columns(const SsdHead& head, int64_t t, float decay, int64_t c,
     for (int v = 0; v < kWidth; ++v) {
       const VecF S = at(state + v * kLanes, lanes) * decay + x[v] * B[n];
       put(state + v * kLanes, S, lanes);
-      sum[v] += S * C[n];
+      if (wanted) sum[v] += S * C[n];
     }
   }
+  if (!wanted) return;
   MOLT_UNROLL
   for (int v = 0; v < kWidth; ++v) put(head.y + t * head.y_stride + c + v * kLanes, sum[v], lanes);
 }
@@ -213,6 +218,7 @@ void ssd_prepare(const SsdGroupChunk& chunk) {
   float* B_transposed = chunk.prepared;
   float* gram = chunk.prepared + chunk.states * Q;
   transpose(chunk, B_transposed);
+  if (chunk.C == nullptr) return;
   // Only columns up to the diagonal are ever read; the rest of their vectors comes along.
   for_bands(chunk.rows, [&](int64_t i, auto band) {
     constexpr int kRows = decltype(band)::value;
@@ -245,14 +251,17 @@ void ssd_chunk(const SsdHead& head) {
   Decays d;
   compute_decays(head, d);
   pack_inputs(head, d, w.x, w.x_to_end);
-  decay_gram(d, head.prepared + head.states * Q, head.rows, w.M);
-  chunk_outputs(head, d, w);
+  if (head.y != nullptr) {
+    decay_gram(d, head.prepared + head.states * Q, head.rows, w.M);
+    chunk_outputs(head, d, w);
+  }
   chunk_state(head, d, w);
   if (!in_place) copy_rows(w.state, padded, head.state, head.channels, head.states, head.channels);
 }
 
 void ssd_steps(const SsdHead& head) {
   for (int64_t t = 0; t < head.rows; ++t) {
+    if (!is_wanted(head, t) && head.dt[t * head.dt_stride] == 0) continue;
     const float m = head.m == nullptr ? 1.0F : head.m[t];
     const float decay = decay_of(head.dt[t * head.dt_stride] * m * head.A * kLog2E);
     int64_t c = 0;

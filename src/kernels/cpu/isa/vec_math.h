@@ -1,5 +1,5 @@
-// exp, softplus and silu of blocks of vectors. Polynomials are minimax fits of the relative error over the reduced
-// range.
+// exp, softplus, silu and square roots of blocks of vectors. Polynomials are minimax fits of the relative error over
+// the reduced range.
 #pragma once
 
 #include "kernels/cpu/isa/vec.h"
@@ -10,6 +10,17 @@ inline constexpr float kLog2E = 1.44269504088896341F;
 
 /// Adding it to |x| < 2^22 leaves the nearest integer (ties to even) in the low bits of the sum.
 inline constexpr float kRoundingShift = 12582912.0F;  // 1.5 * 2^23
+
+static inline VecF sqrt(VecF x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecF>(_mm512_maskz_sqrt_ps(0xffff, reinterpret_cast<__m512>(x)));
+#elif defined(__AVX__)
+  return reinterpret_cast<VecF>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
+#else
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
 
 /// 2^x for decays, x <= 0 (and up to 127): within 2 ulp down to 2^-126, below that a value under 2^-126, zero from
 /// x = -127 on.

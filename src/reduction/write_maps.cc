@@ -1,0 +1,110 @@
+#include "reduction/write_maps.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/fail.h"
+
+namespace molt {
+namespace {
+
+constexpr const char* kFormat = "molt-write-maps-1";
+
+}  // namespace
+
+std::string to_string(const WriteMapKey& key) {
+  return fmt::format("{}.{}.{}", key.from, key.to, key.letter);
+}
+
+WriteMaps::WriteMaps(const std::string& path, const ModelCore& model)
+    : path_(path), model_(model), file_(read_safetensors(path)) {
+  const auto metadata = [&](const char* key) {
+    const auto it = file_.metadata.find(key);
+    return it == file_.metadata.end() ? std::string() : it->second;
+  };
+  if (metadata("format") != kFormat) {
+    fail("{}: holds no write maps (its metadata lacks \"{}\"); molt tune makes them", path, kFormat);
+  }
+  if (metadata("model") != model.fingerprint()) {
+    fail("{}: made for another model ({}, this one is {}); run molt tune on this one", path, metadata("model"),
+         model.fingerprint());
+  }
+}
+
+std::shared_ptr<const WriteMap> WriteMaps::get(const WriteMapKey& key) {
+  const auto known = packed_.find(key);
+  if (known != packed_.end()) return known->second;
+  const std::string prefix = to_string(key) + ".";
+  const auto find = [&](const char* name) {
+    const auto it = file_.tensors.find(prefix + name);
+    return it == file_.tensors.end() ? Tensor() : it->second;
+  };
+  WriteMapTensors tensors{find("weight"), find("thin"), find("bias"), {}};
+  if (tensors.weight.empty() || tensors.bias.empty()) {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : file_.tensors) {
+      if (name.ends_with(".weight")) names.push_back(name.substr(0, name.size() - std::string(".weight").size()));
+    }
+    fail("{}: holds no map {} (from.to.letter); it has {}", path_, to_string(key), fmt::join(names, ", "));
+  }
+  const Tensor heads = find("heads");
+  if (!heads.empty()) {
+    if (heads.dtype() != DType::i32) fail("{}: {}heads is {}, not i32", path_, prefix, name_of(heads.dtype()));
+    tensors.heads.assign(heads.as<std::int32_t>(), heads.as<std::int32_t>() + heads.size());
+  }
+  return packed_[key] = pack(tensors, key, model_, path_);
+}
+
+std::shared_ptr<const WriteMap> WriteMaps::pack(const WriteMapTensors& tensors, const WriteMapKey& key,
+                                                const ModelCore& model, const std::string& where) {
+  const std::string name = fmt::format("{}: map {}", where, to_string(key));
+  if (key.from < 0 || key.to < key.from || key.to >= model.config().n_layer) {
+    fail("{}: the model has {} blocks", name, model.config().n_layer);
+  }
+  const Block& block = model.block(key.to);
+  const auto in_order = std::adjacent_find(tensors.heads.begin(), tensors.heads.end(), std::greater_equal<>());
+  if (in_order != tensors.heads.end() ||
+      (!tensors.heads.empty() && (tensors.heads.front() < 0 || tensors.heads.back() >= block.heads()))) {
+    fail("{}: its heads must ascend and lie below {}", name, block.heads());
+  }
+  const std::int64_t outputs = block.write_outputs(tensors.heads);
+  const auto check = [&](const Tensor& tensor, const char* part, const Shape& shape) {
+    if (tensor.shape() != shape || (tensor.dtype() != DType::f32 && tensor.dtype() != DType::bf16)) {
+      fail("{}: {} is {} {}, wanted {}", name, part, name_of(tensor.dtype()), to_string(tensor.shape()),
+           to_string(shape));
+    }
+  };
+  const std::int64_t d_model = model.config().d_model;
+  auto map = std::make_shared<WriteMap>();
+  std::int64_t inner = d_model;
+  if (!tensors.thin.empty()) {
+    inner = tensors.thin.shape().empty() ? 0 : tensors.thin.shape()[0];
+    check(tensors.thin, "thin", {inner, d_model});
+    map->thin = model.backend().pack(tensors.thin, model.dtype());
+  }
+  check(tensors.weight, "weight", {outputs, inner});
+  check(tensors.bias, "bias", {outputs});
+  map->weight = model.backend().pack(tensors.weight, model.dtype());
+  map->bias = tensors.bias.to_f32();
+  map->heads = tensors.heads;
+  return map;
+}
+
+void WriteMaps::save(const std::string& path, const std::map<WriteMapKey, WriteMapTensors>& maps,
+                     const ModelCore& model) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  const auto matrix = [&](const Tensor& t) { return model.dtype() == DType::bf16 ? t.to_bf16() : t; };
+  for (const auto& [key, map] : maps) {
+    const std::string prefix = to_string(key) + ".";
+    tensors.emplace_back(prefix + "weight", matrix(map.weight));
+    if (!map.thin.empty()) tensors.emplace_back(prefix + "thin", matrix(map.thin));
+    tensors.emplace_back(prefix + "bias", map.bias);
+    if (map.heads.empty()) continue;
+    Tensor heads = Tensor::uninitialized(DType::i32, {static_cast<std::int64_t>(map.heads.size())});
+    std::copy(map.heads.begin(), map.heads.end(), heads.as<std::int32_t>());
+    tensors.emplace_back(prefix + "heads", heads);
+  }
+  write_safetensors(path, tensors, {{"format", kFormat}, {"model", model.fingerprint()}});
+}
+
+}  // namespace molt
