@@ -112,6 +112,7 @@ void print_reduction(const Reduction& reduction, const ReductionRecord& record) 
 
 void run(const Options& options) {
   if (options.methods) {
+    options.reduce.load_plugins();
     std::cout << describe_reductions();
     return;
   }

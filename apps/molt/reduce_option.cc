@@ -1,22 +1,8 @@
 #include "reduce_option.h"
 
-#include <dlfcn.h>
-
 #include <nlohmann/json.hpp>
 
-#include "base/fail.h"
-
 namespace molt::cli {
-namespace {
-
-/// Loads a shared library whose namespace-scope registrations make its methods known. It stays loaded.
-void load_plugin(const std::string& path) {
-  // Without a slash the loader would look in the system's folders only.
-  const std::string file = path.find('/') == std::string::npos ? "./" + path : path;
-  if (dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) fail("plugin {}: {}", path, dlerror());
-}
-
-}  // namespace
 
 void ReduceOption::add_to(CLI::App& app, bool several) {
   auto* reduce = app.add_option("--reduce", specs,
@@ -30,8 +16,12 @@ void ReduceOption::add_to(CLI::App& app, bool several) {
       ->allow_extra_args(false);
 }
 
+void ReduceOption::load_plugins() const {
+  for (const std::string& plugin : plugins) load_reduction_plugin(plugin);
+}
+
 std::vector<Reduction> ReduceOption::make_all(const Model& model) const {
-  for (const std::string& plugin : plugins) load_plugin(plugin);
+  load_plugins();
   std::vector<Reduction> reductions;
   for (const std::string& spec : specs) reductions.push_back(Reduction::parse(model, spec));
   return reductions;
@@ -43,9 +33,8 @@ std::optional<Reduction> ReduceOption::make(const Model& model) const {
 }
 
 nlohmann::json summary_json(const ReductionRecord& record) {
-  return {{"tokens", record.tokens},       {"cut", record.cut()},
-          {"flops", record.flops},         {"dense_flops", record.dense_flops},
-          {"full_by_layer", record.full},  {"writing_by_layer", record.writing}};
+  return {{"tokens", record.tokens},           {"cut", record.cut()},          {"flops", record.flops},
+          {"dense_flops", record.dense_flops}, {"full_by_layer", record.full}, {"writing_by_layer", record.writing}};
 }
 
 nlohmann::json to_json(const ReductionRecord& record) {

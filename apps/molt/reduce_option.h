@@ -18,7 +18,11 @@ struct ReduceOption {
   /// Declares --reduce, once or, if `several`, any number of times, and --plugin.
   void add_to(CLI::App& app, bool several = false);
 
-  /// The reductions asked for, in order. Throws Error for specs that are wrong and plugins that cannot be loaded.
+  /// Makes the methods of the plugins known. Throws Error for those that cannot be loaded.
+  void load_plugins() const;
+
+  /// load_plugins(), and the reductions asked for, in order. Throws Error for specs that are wrong and plugins that
+  /// cannot be loaded.
   std::vector<Reduction> make_all(const Model& model) const;
 
   /// The one asked for, or nothing.

@@ -73,7 +73,8 @@ void print(const Tuned& tuned) {
       from = tier.until;
     }
     print_sensitivities(found);
-    fmt::print("  on text held apart:\n  {:<13} {:<10} {:>8} {:>14} {:>7}\n", "", "method", "KL", "NLL increase", "cut");
+    fmt::print("  on text held apart:\n  {:<13} {:<10} {:>8} {:>14} {:>7}\n", "", "method", "KL", "NLL increase",
+               "cut");
     for (const TunedClass::Judged& judged : found.judged) {
       fmt::print("  {:<13} {:<10} {:>8.4f} {:>14.4f} {:>6.1f}%\n", judged.set, judged.method, judged.loss.kl,
                  judged.loss.nll, 100 * judged.loss.cut);
@@ -84,7 +85,8 @@ void print(const Tuned& tuned) {
 void run(Options& options) {
   check_output(options.out);
   check_output(maps_path(options.out));
-  if (!options.out.ends_with(".json")) fail("--out {}: the schedule is a JSON file; give a name that ends in .json", options.out);
+  if (!options.out.ends_with(".json"))
+    fail("--out {}: the schedule is a JSON file; give a name that ends in .json", options.out);
   const std::string text = read_text(options.text);
   const Model model = options.model.load();
   std::string what;
@@ -101,7 +103,8 @@ void run(Options& options) {
   } else {
     print(tuned);
   }
-  fmt::print(stderr, "{} and {} written; use them with --reduce {}\n", options.out, maps_path(options.out), options.out);
+  fmt::print(stderr, "{} and {} written; use them with --reduce {}\n", options.out, maps_path(options.out),
+             options.out);
 }
 
 void setup(CLI::App& app) {
@@ -134,8 +137,8 @@ void setup(CLI::App& app) {
   app.callback([options] { run(*options); });
 }
 
-const Registration<Command> registration{
-    "tune", {"Find a token reduction schedule for a model on calibration text", &setup}};
+const Registration<Command> registration{"tune",
+                                         {"Find a token reduction schedule for a model on calibration text", &setup}};
 
 }  // namespace
 }  // namespace molt::cli

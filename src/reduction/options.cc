@@ -1,6 +1,5 @@
 // What the keys of a method's spec may be, and what they are: the makers and readers of molt/reducer.h.
 #include "base/check.h"
-#include "base/registry.h"
 #include "molt/reducer.h"
 #include "reduction/spec.h"
 
@@ -77,10 +76,6 @@ std::vector<std::int64_t> OptionValues::integers(std::string_view name) const {
   const auto values = read_integers(text(name));
   MOLT_CHECK(values);
   return *values;
-}
-
-MethodRegistration::MethodRegistration(std::string_view name, MethodInfo info) {
-  Registry<MethodInfo>::instance().add(name, std::move(info));
 }
 
 }  // namespace molt

@@ -12,8 +12,8 @@ namespace molt {
 
 class ReducedPass final : public Router {
  public:
-  /// `pieces`, `model` and the arenas must outlive the pass. `arena`: the forward pass's own. `parked`: memory of tokens
-  /// that left, taken back by the caller after the pass.
+  /// `pieces`, `model` and the arenas must outlive the pass. `arena`: the forward pass's own. `parked`: memory of
+  /// tokens that left, taken back by the caller after the pass.
   ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& model, Arena& arena, Arena& parked);
 
   LayerRows enter(std::int64_t layer, Stream& stream) override;

@@ -82,7 +82,9 @@ std::int64_t RowTable::scheduled_removals(std::size_t sequence, std::int64_t lay
 
 void RowTable::check(const Plan& plan, std::size_t sequence, std::int64_t layer) const {
   const std::string& method = pieces_[sequence].reduction->method;
-  const auto wrong = [&](const std::string& what) { fail("reduction method {}, behind block {}: {}", method, layer, what); };
+  const auto wrong = [&](const std::string& what) {
+    fail("reduction method {}, behind block {}: {}", method, layer, what);
+  };
   const std::vector<std::uint8_t> is_protected = protection(sequence);
   const auto tokens = static_cast<std::int64_t>(is_protected.size());
   if (!plan.weights.empty() && static_cast<std::int64_t>(plan.weights.size()) != tokens) {
@@ -95,7 +97,8 @@ void RowTable::check(const Plan& plan, std::size_t sequence, std::int64_t layer)
     std::int64_t previous = layer;
     for (const Write& write : course.writes) {
       const std::int64_t end = course.return_at == Course::kNever ? model_.config().n_layer : course.return_at;
-      if (write.layer <= previous || write.layer >= end) wrong(fmt::format("no token can write to layer {}", write.layer));
+      if (write.layer <= previous || write.layer >= end)
+        wrong(fmt::format("no token can write to layer {}", write.layer));
       previous = write.layer;
     }
   }
@@ -187,8 +190,12 @@ void RowTable::note(const Plan& plan, std::size_t sequence, std::int64_t layer) 
   };
   for (const Departure& departure : plan.departures) {
     const Course& course = plan.courses[departure.course];
-    TokenFate fate{position_of(departure.token),      layer, TokenFate::Kind::pruned, position_of(departure.hidden_into),
-                   position_of(departure.residual_into), course.return_at};
+    TokenFate fate{position_of(departure.token),
+                   layer,
+                   TokenFate::Kind::pruned,
+                   position_of(departure.hidden_into),
+                   position_of(departure.residual_into),
+                   course.return_at};
     if (!course.writes.empty()) {
       fate.kind = TokenFate::Kind::write_only;
     } else if (course.return_at != Course::kNever) {

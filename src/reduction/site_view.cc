@@ -55,7 +55,7 @@ std::vector<float> BlindSite::contribution() const {
 }
 
 std::vector<float> BlindSite::features(Feature /*feature*/) const {
-  return noise(static_cast<std::size_t>(tokens()), layer());
+  return noise(static_cast<std::size_t>(tokens() * width_), layer());
 }
 
 Matrix<const float> SiteView::feature_rows(Feature feature) const {
@@ -127,6 +127,7 @@ std::vector<float> SiteView::features(Feature feature) const {
   std::vector<float> copy;
   copy.reserve(static_cast<std::size_t>(rows.rows * rows.cols));
   for (std::int64_t t = 0; t < rows.rows; ++t) copy.insert(copy.end(), rows.row(t), rows.row(t) + rows.cols);
+  check_finite(copy, "feature", layer());
   return copy;
 }
 

@@ -34,16 +34,21 @@ class PlacedSite : public Site {
 /// not. For rehearsals, and before the first block, where a reducer has no reason to ask.
 class BlindSite final : public PlacedSite {
  public:
-  using PlacedSite::PlacedSite;
+  BlindSite(const RowTable& table, const ReducedPiece& piece, std::size_t sequence, std::int64_t layer)
+      : PlacedSite(table, piece, sequence, layer), width_(table.model().config().d_model) {}
+
   std::vector<float> importance(Importance metric) const override;
   std::vector<Match> match(Feature feature, std::span<const std::int64_t> sources,
                            std::span<const std::int64_t> targets, bool later_only) const override;
   std::vector<float> contribution() const override;
   std::vector<float> features(Feature feature) const override;
+
+ private:
+  std::int64_t width_;  // of all features alike
 };
 
-/// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is an
-/// Error naming the block.
+/// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is
+/// an Error naming the block.
 class SiteView final : public PlacedSite {
  public:
   struct Context {

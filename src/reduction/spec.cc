@@ -14,6 +14,8 @@ namespace molt {
 namespace {
 
 constexpr std::int64_t kManyTokens = std::int64_t{1} << 40;
+constexpr int kNestedDepth = 90;            // of JSON in a value; with what stands around it below what files may have
+constexpr std::size_t kLongSpec = 200;      // bytes of a spec that messages repeat
 constexpr std::string_view kShare = "0.3";  // of the FLOPs, cut when nothing is said
 
 /// Insertions, removals and replacements of characters that turn `a` into `b`.
@@ -47,7 +49,8 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& kn
 }
 
 WrittenSpec read_text(const std::string& text) {
-  WrittenSpec spec{.where = fmt::format("reduction '{}'", text), .folder = "", .method = "", .values = {}};
+  const std::string shown = text.size() <= kLongSpec ? text : text.substr(0, kLongSpec) + "...";
+  WrittenSpec spec{.where = fmt::format("reduction '{}'", shown), .folder = "", .method = "", .values = {}};
   const std::size_t colon = text.find(':');
   spec.method = text.substr(0, colon);
   if (colon == std::string::npos) return spec;
@@ -97,6 +100,16 @@ WrittenSpec read_file(const std::string& path) {
 [[noreturn]] void refuse(const WrittenSpec& spec, const OptionInfo& key, const std::string& value) {
   fail("{}: {} is '{}'; it must be {}{}", spec.where, key.name, value, expectation(key),
        key.kind == OptionInfo::Kind::choice ? suggestion(value, key.choices) : "");
+}
+
+/// The object or array that `text` holds, or the text itself: what is nested too deep to be read back stays text.
+nlohmann::ordered_json nested_or_text(const std::string& text) {
+  if (text.empty() || (text.front() != '{' && text.front() != '[')) return text;
+  try {
+    return parse_json(text, "", {.max_depth = kNestedDepth, .non_finite = false, .duplicate_keys = false});
+  } catch (const Error&) {
+    return text;
+  }
 }
 
 /// The canonical text of one value, checked.
@@ -261,12 +274,7 @@ std::string spec_json(const std::string& method, std::span<const OptionInfo> key
       case Kind::integers: json[key.name] = *read_integers(text); break;
       case Kind::choice:
       case Kind::path: json[key.name] = text; break;
-      case Kind::text: {
-        const auto nested = nlohmann::ordered_json::parse(text, nullptr, false);
-        const bool is_json = nested.is_object() || nested.is_array();
-        json[key.name] = is_json ? nested : nlohmann::ordered_json(text);
-        break;
-      }
+      case Kind::text: json[key.name] = nested_or_text(text); break;
     }
   }
   return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

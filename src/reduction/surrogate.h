@@ -1,4 +1,5 @@
-// Surrogate schedules: what tokens of each age do at each layer. src/reduction/methods/surrogate.cc says what they mean.
+// Surrogate schedules: what tokens of each age do at each layer. src/reduction/methods/surrogate.cc says what they
+// mean.
 #pragma once
 
 #include <functional>

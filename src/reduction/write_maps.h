@@ -1,7 +1,7 @@
 // WriteMaps: the write maps of a surrogate schedule, as a safetensors file holds them.
 //
-// A map is known by the rule of the schedule that uses it, the block `from` before which its tokens left the stream, the
-// block `to` whose state they write to, and a letter that tells full maps from lite ones. Tensors, with PREFIX =
+// A map is known by the rule of the schedule that uses it, the block `from` before which its tokens left the stream,
+// the block `to` whose state they write to, and a letter that tells full maps from lite ones. Tensors, with PREFIX =
 // "RULE.FROM.TO.LETTER.":
 //   PREFIX weight [outputs, d_model]  f32 or bf16
 //   PREFIX bias   [outputs]           f32

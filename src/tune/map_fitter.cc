@@ -63,10 +63,10 @@ Tensor transposed(const Tensor& v) {
 struct MapFitter::Sums {
   double rows = 0;
   double windows = 0;
-  std::vector<Eigen::VectorXd> sum;                                // of v_l
+  std::vector<Eigen::VectorXd> sum;                                    // of v_l
   std::map<std::pair<std::int64_t, std::int64_t>, MatrixXd> products;  // v_a' v_l, a <= l
-  std::vector<std::vector<double>> rates;                          // summed over windows
-  std::map<std::int64_t, Eigen::LLT<Eigen::MatrixXd>> solvers;     // by a
+  std::vector<std::vector<double>> rates;                              // summed over windows
+  std::map<std::int64_t, Eigen::LLT<Eigen::MatrixXd>> solvers;         // by a
 };
 
 MapFitter::MapFitter(const ModelCore& model, std::int64_t reach)
@@ -141,8 +141,7 @@ WriteMapTensors MapFitter::fit(const WriteMapKey& key, const std::vector<std::in
       gram.diagonal().array() += kLambda * sums.rows;
       solver = sums.solvers.emplace(key.from, gram.llt()).first;
     }
-    const Eigen::MatrixXd cross =
-        sums.products.at({key.from, key.to}) - sums.rows * mean_from * mean_to.transpose();
+    const Eigen::MatrixXd cross = sums.products.at({key.from, key.to}) - sums.rows * mean_from * mean_to.transpose();
     map.topRows(width) = solver->second.solve(cross);
     map.row(width) = mean_to.transpose() - mean_from.transpose() * map.topRows(width);
     for (std::int64_t d = 0; d < width; ++d) map.col(d) *= weight[d];

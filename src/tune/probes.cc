@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t kContinuation = 64;
 constexpr std::int64_t kPassage = 64;
-constexpr std::int64_t kRecent = 12;            // a word met among so many last tokens is no test of memory
+constexpr std::int64_t kRecent = 12;  // a word met among so many last tokens is no test of memory
 constexpr std::int64_t kShortContext = 20;
 constexpr std::int64_t kCandidatesForEach = 6;  // how many are tried for each word that is taken
 
@@ -40,12 +40,15 @@ std::vector<Probe> memory_candidates(const Documents& documents, std::int64_t le
   }
   const double rare = std::max(3.0, tokens / 1200);
   std::vector<Probe> candidates;
-  for (std::int64_t tries = 0; tries < 4000 * wanted && static_cast<std::int64_t>(candidates.size()) < wanted; ++tries) {
-    const auto& document = documents[static_cast<std::size_t>(below(random, static_cast<std::int64_t>(documents.size())))];
+  for (std::int64_t tries = 0; tries < 4000 * wanted && static_cast<std::int64_t>(candidates.size()) < wanted;
+       ++tries) {
+    const auto& document =
+        documents[static_cast<std::size_t>(below(random, static_cast<std::int64_t>(documents.size())))];
     const auto size = static_cast<std::int64_t>(document.size());
     if (size < length + 2) continue;
     const std::int64_t begin = below(random, size - length);
-    const auto text = std::span(document).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length + 1));
+    const auto text =
+        std::span(document).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(length + 1));
     if (!tests_memory(text, counts[text.back()], rare)) continue;
     candidates.push_back({{text.begin(), text.end() - 1}, {text.back()}});
   }
@@ -63,7 +66,8 @@ std::vector<std::span<const TokenId>> windows(const Documents& documents, std::i
     std::vector<std::span<const TokenId>> round;
     for (const auto& document : documents) {
       if (static_cast<std::int64_t>(document.size()) < (k + 1) * length) continue;
-      round.push_back(std::span(document).subspan(static_cast<std::size_t>(k * length), static_cast<std::size_t>(length)));
+      round.push_back(
+          std::span(document).subspan(static_cast<std::size_t>(k * length), static_cast<std::size_t>(length)));
     }
     for (std::size_t i = round.size(); i > 1; --i) {
       std::swap(round[i - 1], round[static_cast<std::size_t>(below(random, static_cast<std::int64_t>(i)))]);
@@ -84,8 +88,8 @@ ProbeSet continuations(const Documents& documents, std::int64_t length, std::int
   return set;
 }
 
-ProbeSet recalls(const Documents& documents, std::int64_t length, std::span<const TokenId> separator, std::int64_t count,
-                 std::uint64_t seed) {
+ProbeSet recalls(const Documents& documents, std::int64_t length, std::span<const TokenId> separator,
+                 std::int64_t count, std::uint64_t seed) {
   Random random(seed + 1);
   ProbeSet set{"recall", {}};
   for (const auto& text : windows(documents, length, count, seed)) {

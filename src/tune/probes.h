@@ -37,8 +37,8 @@ ProbeSet continuations(const Documents& documents, std::int64_t length, std::int
 
 /// Documents of `length` tokens, `separator`, and the first half of 64 tokens copied from their oldest 30%: the second
 /// half follows.
-ProbeSet recalls(const Documents& documents, std::int64_t length, std::span<const TokenId> separator, std::int64_t count,
-                 std::uint64_t seed);
+ProbeSet recalls(const Documents& documents, std::int64_t length, std::span<const TokenId> separator,
+                 std::int64_t count, std::uint64_t seed);
 
 /// Prompts of some 60 to 110 tokens and the one token behind: rare, met before in the prompt but not lately, and
 /// guessed better by `model` from the whole prompt than from its last 20 tokens. `count` in all.

@@ -28,9 +28,9 @@ struct Chunk {
   std::vector<std::int64_t> prompt_offsets{0};
   std::vector<TokenId> next_ids;  // those that are fed: all but each probe's last one
   std::vector<std::int64_t> next_offsets{0};
-  std::vector<TokenId> targets;        // all of them, probe by probe
-  std::vector<float> dense;            // [targets, vocab]: logits of the dense model, less their normaliser
-  std::vector<Tensor> snapshots;       // of the kept run
+  std::vector<TokenId> targets;   // all of them, probe by probe
+  std::vector<float> dense;       // [targets, vocab]: logits of the dense model, less their normaliser
+  std::vector<Tensor> snapshots;  // of the kept run
   std::vector<std::vector<float>> kept_states;
 
   std::size_t probes() const { return prompt_offsets.size() - 1; }

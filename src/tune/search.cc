@@ -122,7 +122,8 @@ class Search {
   void begin_stage(std::size_t stage) {
     trials_.clear();
     references_.clear();
-    const SurrogateRule truncation{std::nullopt, 0, {{options_.flops, std::string(static_cast<std::size_t>(layers_), 'S')}}};
+    const SurrogateRule truncation{
+        std::nullopt, 0, {{options_.flops, std::string(static_cast<std::size_t>(layers_), 'S')}}};
     Reduction::Core truncate;
     truncate.method = "truncate";
     truncate.reducer = make_surrogate({truncation}, layers_, false, {});
@@ -173,7 +174,8 @@ class Search {
     std::stable_sort(all.begin(), all.end(), [&](const auto& a, const auto& b) { return known(a) < known(b); });
     double wanted = kMeasuredAgain * (kStages[stage] * options_.flops - cut());
     std::size_t count = 0;
-    while (count < all.size() && wanted > 0 && measured_.contains(all[count])) wanted -= measured_.at(all[count++]).saves;
+    while (count < all.size() && wanted > 0 && measured_.contains(all[count]))
+      wanted -= measured_.at(all[count++]).saves;
     all.resize(count);
     return all;
   }
@@ -197,8 +199,10 @@ class Search {
       }
       ++done;
       if (options_.progress) {
-        const double stages_done = static_cast<double>(stage) + static_cast<double>(done) / static_cast<double>(todo.size());
-        options_.progress(static_cast<std::int64_t>(1000 * stages_done), 1000 * static_cast<std::int64_t>(std::size(kStages)));
+        const double stages_done =
+            static_cast<double>(stage) + static_cast<double>(done) / static_cast<double>(todo.size());
+        options_.progress(static_cast<std::int64_t>(1000 * stages_done),
+                          1000 * static_cast<std::int64_t>(std::size(kStages)));
       }
     }
   }

@@ -3,8 +3,8 @@
 // All tiers start in full. A cell is one block of one tier; leaving it out saves the tier's share of a block, and costs
 // what the divergence from the dense model grows by. Stage by stage towards the cut: every cell is tried alone, on top
 // of what was decided so far (skipped; and where that costs much, only writing); the cheapest for what they save are
-// taken until the stage's cut is reached; the next stage measures anew, on fresh text, which takes care of how cells act
-// on each other. A trial changes nothing before its block, so only the blocks from there on run.
+// taken until the stage's cut is reached; the next stage measures anew, on fresh text, which takes care of how cells
+// act on each other. A trial changes nothing before its block, so only the blocks from there on run.
 #pragma once
 
 #include <functional>
@@ -19,9 +19,9 @@ namespace molt {
 
 /// A class of prompt lengths: how it is cut into tiers, and by what it is judged.
 struct PromptClass {
-  std::string name;                       // "short", "long"
-  std::optional<std::int64_t> up_to;      // tokens
-  std::vector<double> tiers;              // where each ends, as a share of the prompt
+  std::string name;                             // "short", "long"
+  std::optional<std::int64_t> up_to;            // tokens
+  std::vector<double> tiers;                    // where each ends, as a share of the prompt
   std::vector<std::vector<ProbeSet>> by_stage;  // the sets that a stage is judged by, each counting the same
 };
 
@@ -49,7 +49,9 @@ struct SearchOptions {
 /// Stages that a search goes through.
 std::int64_t search_stages();
 
-/// Searches a schedule for one class. `fitter` has seen text of its lengths. Throws Error when the cut cannot be reached.
-SearchResult search(const ModelCore& model, const PromptClass& prompts, MapFitter& fitter, const SearchOptions& options);
+/// Searches a schedule for one class. `fitter` has seen text of its lengths. Throws Error when the cut cannot be
+/// reached.
+SearchResult search(const ModelCore& model, const PromptClass& prompts, MapFitter& fitter,
+                    const SearchOptions& options);
 
 }  // namespace molt

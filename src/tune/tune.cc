@@ -12,13 +12,13 @@
 namespace molt {
 namespace {
 
-constexpr std::int64_t kShort = 192;          // prompts below it have a rule of their own
-constexpr std::int64_t kShortWindow = 112;    // tokens of the windows that their maps are fitted on
-constexpr std::int64_t kLong = 1024;          // the prompts that the long rule is judged by, and its maps' windows
+constexpr std::int64_t kShort = 192;        // prompts below it have a rule of their own
+constexpr std::int64_t kShortWindow = 112;  // tokens of the windows that their maps are fitted on
+constexpr std::int64_t kLong = 1024;        // the prompts that the long rule is judged by, and its maps' windows
 constexpr std::int64_t kRecall = 512;
-constexpr std::int64_t kMapTokens = 65536;    // of text that maps are fitted on
-constexpr std::int64_t kStageSets = 4;        // sets of fresh text that stages use in turn
-constexpr double kMemory = 3e9;               // bytes, for fitting
+constexpr std::int64_t kMapTokens = 65536;  // of text that maps are fitted on
+constexpr std::int64_t kStageSets = 4;      // sets of fresh text that stages use in turn
+constexpr double kMemory = 3e9;             // bytes, for fitting
 
 /// The documents of a text, each to one of three uses: none is used twice.
 struct Texts {
@@ -46,7 +46,7 @@ Texts split(const Model& model, const std::string& text) {
 }
 
 std::int64_t scaled(std::int64_t count, double effort) {
-  return std::max<std::int64_t>(1, std::llround(static_cast<double>(count) * effort));
+  return std::max<std::int64_t>(2 * kStageSets, std::llround(static_cast<double>(count) * effort));
 }
 
 /// The i-th of `parts` parts of a set.
@@ -62,7 +62,8 @@ class Tuner {
       : model_(model), core_(*model.core()), options_(options), texts_(split(model, text)) {}
 
   Tuned run() {
-    if (!(options_.flops > 0 && options_.flops < 0.9)) fail("the cut must lie between 0 and 0.9, not {}", options_.flops);
+    if (!(options_.flops > 0 && options_.flops < 0.9))
+      fail("the cut must lie between 0 and 0.9, not {}", options_.flops);
     Tuned tuned;
     add_class(short_class(), kShortWindow, tuned);
     add_class(long_class(), kLong, tuned);

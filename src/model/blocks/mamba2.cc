@@ -48,12 +48,12 @@ class Mamba2Block final : public Block {
   }
 
   double write_flops(const WriteMap* map) const override {
-    const std::int64_t channels = map == nullptr ? d_inner() : static_cast<std::int64_t>(map->heads.size()) * head_dim();
+    const std::int64_t channels =
+        map == nullptr ? d_inner() : static_cast<std::int64_t>(map->heads.size()) * head_dim();
     const double projection =
         map == nullptr ? 2.0 * static_cast<double>((conv_channels_ + config_.heads) * config_.d_model) : map->flops();
     // Projection, convolution of what is projected, and of the scan the decay and the input.
-    return projection +
-           2.0 * static_cast<double>((channels + config_.groups * config_.d_state) * config_.d_conv) +
+    return projection + 2.0 * static_cast<double>((channels + config_.groups * config_.d_state) * config_.d_conv) +
            3.0 * static_cast<double>(channels * config_.d_state);
   }
 
@@ -61,9 +61,9 @@ class Mamba2Block final : public Block {
                ScanView* scan) const override {
     const Matrix<float> z_xbc_dt = in_proj_.forward(backend, input.x, arena);
     const Matrix<float> z = z_xbc_dt.col_range(0, d_inner());
-    const Matrix<float> xbc_dt = participants(
-        backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
-        [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
+    const Matrix<float> xbc_dt =
+        participants(backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
+                     [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
     const Matrix<float> dt = xbc_dt.col_range(conv_channels_, xbc_dt.cols);
     const Matrix<float> xbc = arena.matrix(input.rows(), conv_channels_);
     backend.causal_conv(xbc_dt.col_range(0, conv_channels_), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
@@ -129,9 +129,9 @@ class Mamba2Block final : public Block {
   std::int64_t bc() const { return config_.groups * config_.d_state; }
   std::span<const float> A() const { return {A_.as<float>(), static_cast<std::size_t>(config_.heads)}; }
 
-  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes (their x, B, every head's dt, by which
-  /// the others decay), run by run:
-  /// body(column in the projection, column in a write map's outputs, number of columns).
+  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes (their x, B, every head's dt, by
+  /// which the others decay), run by run: body(column in the projection, column in a write map's outputs, number of
+  /// columns).
   template <class Body>
   void for_each_written(std::span<const std::int64_t> heads, Body body) const {
     std::int64_t from = 0;

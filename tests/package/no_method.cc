@@ -1,0 +1,4 @@
+// A shared library that is no plugin.
+int no_method() {
+  return 0;
+}
