@@ -57,7 +57,6 @@ struct Result {
   double cut = 0;               // of the layers' FLOPs, obtained
   double reducing_seconds = 0;  // of one repetition: choosing, merging and moving tokens; the median
 
-
   double median_seconds() const { return median(seconds); }
   double tokens_per_second(double time) const { return static_cast<double>(tokens * batch) / time; }
 };
@@ -83,10 +82,9 @@ double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, s
   std::vector<State> states(static_cast<std::size_t>(batch), State(model));
   std::vector<Sequence> sequences;
   for (std::size_t s = 0; s < states.size(); ++s) {
-    sequences.push_back(
-        {&states[s],
-         std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens)),
-         {.reduction = reduction, .record = s == 0 ? record : nullptr}});
+    sequences.push_back({&states[s],
+                         std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens)),
+                         {.reduction = reduction, .record = s == 0 ? record : nullptr}});
   }
   const auto start = std::chrono::steady_clock::now();
   session.feed(sequences);

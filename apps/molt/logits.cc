@@ -207,7 +207,8 @@ void setup(CLI::App& app) {
       "[T, vocabulary], and offsets [S + 1] tells where sequences begin.\n"
       "Examples:\n"
       "  molt logits models/demo --text \"Hello there\" --out logits.safetensors\n"
-      "  molt logits models/demo --text \"Hello there\" --reduce utr:flops=0.2 --record r.json --out logits.safetensors\n"
+      "  molt logits models/demo --text \"Hello there\" --reduce utr:flops=0.2 --record r.json --out "
+      "logits.safetensors\n"
       "  molt logits models/demo --ids 0,5,17 --all --dtype f32 --out logits.safetensors");
   app.callback([options] { run(*options); });
 }

@@ -75,7 +75,7 @@ struct Generation {
   std::string text;          // of these ids, cut before a stop string
   StopReason reason = StopReason::max_tokens;
   std::int64_t prompt_tokens = 0;
-  ReductionRecord reduction;  // what became of the prompt's tokens, if it was reduced
+  ReductionRecord reduction;   // what became of the prompt's tokens, if it was reduced
   double prefill_seconds = 0;  // to the logits behind the prompt
   double decode_seconds = 0;   // for all tokens after the first
 };

@@ -106,15 +106,15 @@ struct Course {
 /// One token that leaves.
 struct Departure {
   static constexpr std::int64_t kPruned = -1;
-  std::int64_t token;                   // index at the site
-  std::int64_t hidden_into = kPruned;   // the staying token into which it is merged on the hidden branch (h)
-  std::int64_t residual_into = kPruned; // and on the residual branch (r)
+  std::int64_t token;                    // index at the site
+  std::int64_t hidden_into = kPruned;    // the staying token into which it is merged on the hidden branch (h)
+  std::int64_t residual_into = kPruned;  // and on the residual branch (r)
   std::size_t course = 0;
 };
 
 /// What is to become of a site's tokens. The default lets all of them go on.
 struct Plan {
-  std::vector<Departure> departures;   // ascending by token; never a protected one, nor a merge's target
+  std::vector<Departure> departures;  // ascending by token; never a protected one, nor a merge's target
   std::vector<Course> courses{Course{}};
   /// Merging takes the mean of a target and all its sources, values as before the site: plain, or with these weights,
   /// one a token of the site.
@@ -191,8 +191,8 @@ class OptionValues {
 struct MethodInput {
   const ModelFacts& model;
   const OptionValues& options;
-  const Schedule& schedule;    // empty for a method that has none
-  double flops;                // the cut that is asked for: 0 .. 1
+  const Schedule& schedule;  // empty for a method that has none
+  double flops;              // the cut that is asked for: 0 .. 1
   bool carry;
   std::int64_t protect_first;  // tokens of the prompt; Site::is_protected() knows those of its window
   std::int64_t protect_last;
@@ -204,9 +204,9 @@ struct MethodInfo {
   /// Whether it removes a count of tokens at each site of a schedule (keys flops, ratio, ramp, sites), or decides for
   /// itself from the cut alone (key flops).
   bool uses_schedule = true;
-  bool removes = true;              // false: it never does, and has none of the keys of those that do
-  std::optional<bool> carry = {};   // the default of the key carry; nothing: the method has no such key
-  std::int64_t protect_first = 1;   // the default and the least of the key protect_first
+  bool removes = true;                   // false: it never does, and has none of the keys of those that do
+  std::optional<bool> carry = {};        // the default of the key carry; nothing: the method has no such key
+  std::int64_t protect_first = 1;        // the default and the least of the key protect_first
   std::vector<OptionInfo> options = {};  // keys of its own
   std::shared_ptr<const Reducer> (*make)(const MethodInput& input) = nullptr;
 };

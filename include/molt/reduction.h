@@ -35,12 +35,12 @@ std::string_view name_of(TokenFate::Kind kind);
 /// What a reduction did to a prompt, and what that saved.
 struct ReductionRecord {
   std::int64_t tokens = 0;
-  std::vector<TokenFate> fates;        // by site, then by position
-  std::vector<std::int64_t> sites;     // behind which tokens left, ascending
-  std::vector<std::int64_t> full;      // tokens that ran each layer in full
-  std::vector<std::int64_t> writing;   // and those that only wrote
-  double flops = 0;                    // of all layers, head left out: spent ...
-  double dense_flops = 0;              // ... and what the dense model would have
+  std::vector<TokenFate> fates;       // by site, then by position
+  std::vector<std::int64_t> sites;    // behind which tokens left, ascending
+  std::vector<std::int64_t> full;     // tokens that ran each layer in full
+  std::vector<std::int64_t> writing;  // and those that only wrote
+  double flops = 0;                   // of all layers, head left out: spent ...
+  double dense_flops = 0;             // ... and what the dense model would have
 
   /// The cut obtained: 1 - flops / dense_flops.
   double cut() const { return dense_flops > 0 ? 1 - flops / dense_flops : 0; }
@@ -78,8 +78,8 @@ class Reduction {
 
   bool belongs_to(const Model& model) const;
 
-  /// What it would do to a prompt of `length` tokens, without running the model: counts are right; which tokens a method
-  /// that looks at them takes is not.
+  /// What it would do to a prompt of `length` tokens, without running the model: counts are right; which tokens a
+  /// method that looks at them takes is not.
   ReductionRecord rehearse(std::int64_t length) const;
 
   class Core;
@@ -95,7 +95,8 @@ class Reduction {
 std::string describe_reductions();
 
 /// Loads a shared library whose MethodRegistrations (molt/reducer.h) make methods known; it stays loaded. To be called
-/// before other threads parse specs. Throws Error when it cannot be loaded, brings no method, or one whose name is taken.
+/// before other threads parse specs. Throws Error when it cannot be loaded, brings no method, or one whose name is
+/// taken.
 void load_reduction_plugin(const std::string& path);
 
 }  // namespace molt

@@ -209,8 +209,7 @@ class Session::Impl {
       const std::vector<ReducedPiece> pieces = reduced.pieces(pass);
       std::optional<ReducedPass> reduction;
       if (!pieces.empty()) reduction.emplace(pieces, *model_.core(), arena_, parked_);
-      const Stream stream =
-          model_.core()->forward({ids, offsets, states}, arena_, reduction ? &*reduction : nullptr);
+      const Stream stream = model_.core()->forward({ids, offsets, states}, arena_, reduction ? &*reduction : nullptr);
       if (reduction) reduction_seconds_ += reduction->seconds();
       finish(pass, rows_of(pass, reduction ? &reduction->table() : nullptr), stream);
       for (const Piece& piece : pass) {

@@ -26,7 +26,7 @@ std::string align(const std::vector<TextRow>& rows) {
     std::string line;
     for (std::size_t c = 0; c < row.size(); ++c) {
       const std::string blank(widths[c] - width_of(row[c]), ' ');
-      line += (c > 0 ? "   " : "  ") + (c > 0 ? blank + row[c] : row[c] + blank);
+      line += c > 0 ? fmt::format("   {}{}", blank, row[c]) : fmt::format("  {}{}", row[c], blank);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";
@@ -86,7 +86,7 @@ std::string group_to_text(const TaskReport& task, const GroupReport& group) {
     if (compares) cells.push_back(dense.seconds > 0 ? fmt::format("{:.2f}", row.seconds / dense.seconds) : "");
   }
   const Estimate& size = dense.figures.front().value;
-  return fmt::format("{}{} items{}\n{}", group.name.empty() ? "" : group.name + ": ", size.items,
+  return fmt::format("{}{}{} items{}\n{}", group.name, group.name.empty() ? "" : ": ", size.items,
                      size.clusters < size.items ? fmt::format(" from {} documents", size.clusters) : "", align(rows));
 }
 
@@ -99,7 +99,7 @@ std::string task_to_text(const TaskReport& task) {
   // All items together say something only where groups are alike, which a task says by having no groups.
   for (const GroupReport& group : task.groups) {
     if (group.name.empty() && task.groups.size() > 1) continue;
-    text += "\n" + group_to_text(task, group);
+    text += fmt::format("\n{}", group_to_text(task, group));
   }
   return text;
 }
@@ -133,7 +133,8 @@ Json to_json(const Task& task, const Row& row) {
 
 std::string to_text(const Evaluation& evaluation) {
   std::string text;
-  for (const TaskReport& task : evaluation.tasks) text += (text.empty() ? "" : "\n") + task_to_text(task);
+  for (const TaskReport& task : evaluation.tasks)
+    text += fmt::format("{}{}", text.empty() ? "" : "\n", task_to_text(task));
   return text;
 }
 

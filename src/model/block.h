@@ -25,20 +25,20 @@ struct StatePart {
 
 /// Rows that only write: they move the state, and get no output.
 struct WriteRows {
-  Matrix<const float> x;                   // [W, d_model]: what `map` takes; normed as the block's x where it is null
-  const WriteMap* map;                     // null: the block's own projection
-  std::span<const std::int64_t> places;    // [W], among the rows that take part, ascending
+  Matrix<const float> x;                 // [W, d_model]: what `map` takes; normed as the block's x where it is null
+  const WriteMap* map;                   // null: the block's own projection
+  std::span<const std::int64_t> places;  // [W], among the rows that take part, ascending
 };
 
 /// What a forward pass of one layer works on: T rows that take part, F of them in full, the others only writing.
 struct BlockInput {
-  Matrix<const float> x;                   // [F, d_model], normed
-  Offsets offsets;                         // [S + 1], of the T rows
-  std::span<float* const> states;          // [S], this layer's state of each sequence: the parts of state_parts()
-  std::span<const std::int64_t> full = {}; // [F], places of x's rows among the T, ascending; empty when nothing writes
+  Matrix<const float> x;                    // [F, d_model], normed
+  Offsets offsets;                          // [S + 1], of the T rows
+  std::span<float* const> states;           // [S], this layer's state of each sequence: the parts of state_parts()
+  std::span<const std::int64_t> full = {};  // [F], places of x's rows among the T, ascending; empty when nothing writes
   std::span<const WriteRows> writes = {};
-  const std::uint8_t* wanted = nullptr;    // [T], 1 where a row runs in full; null when nothing writes
-  const float* multiplicity = nullptr;     // [T], or null for ones: how many steps' decay a row stands for
+  const std::uint8_t* wanted = nullptr;  // [T], 1 where a row runs in full; null when nothing writes
+  const float* multiplicity = nullptr;   // [T], or null for ones: how many steps' decay a row stands for
 
   std::int64_t rows() const { return offsets.back(); }
   bool has_writes() const { return !writes.empty(); }
@@ -92,10 +92,14 @@ class Block {
   /// Outputs of a write map that writes `heads`.
   virtual std::int64_t write_outputs(std::span<const std::int64_t> heads) const = 0;
 
-  /// What the block's own projection feeds its state with, without bias, of `heads` (ascending; all channels of a block
-  /// without heads): what a WriteMap predicts. x [T, d_model], normed; result in `arena`.
-  virtual Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x,
-                                     std::span<const std::int64_t> heads, Arena& arena) const = 0;
+  /// What the block's own projection feeds its state with for `heads` (ascending; all channels of a block without
+  /// heads), with its bias or without: what a WriteMap predicts. x [T, d_model], normed; result in `arena`.
+  virtual Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> heads,
+                                     bool with_bias, Arena& arena) const = 0;
+
+  /// How fast the state of each head decays a step, the mean of dt |A| over the rows of dt; empty for a block without
+  /// heads.
+  virtual std::vector<double> decay_rates(Matrix<const float> dt) const = 0;
 };
 
 /// Floats that a part takes in a state: its elements, rounded up so that each part starts on a cache line.

@@ -45,11 +45,16 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
 Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) const {
   const auto rows = static_cast<std::int64_t>(batch.ids.size());
   Stream stream{arena.matrix(rows, config_.d_model), arena.matrix(rows, config_.d_model)};
-  const Matrix<float> room = arena.matrix(rows, config_.d_model);
-  std::vector<float*> layer_states(batch.states.size());
-
   backend_->embed(embedding_, batch.ids, stream.residual);
-  for (std::int64_t i = 0; i < config_.n_layer; ++i) {
+  forward_from(0, batch, stream, arena, router);
+  return stream;
+}
+
+void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
+                             Router* router) const {
+  const Matrix<float> room = arena.matrix(batch.offsets.back(), config_.d_model);
+  std::vector<float*> layer_states(batch.states.size());
+  for (std::int64_t i = first; i < config_.n_layer; ++i) {
     const Arena::Scope scope(arena);
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     const LayerRows taking_part = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
@@ -77,7 +82,6 @@ Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) cons
                          arena, stream.h, looks ? &scan : nullptr);
     if (looks) router->leave(i, *layer.block, scan, stream);
   }
-  return stream;
 }
 
 std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> writes, const Layer& layer,

@@ -36,8 +36,14 @@ class ModelCore {
   /// lies in `arena`: every row of the batch, or those that `router` left in it.
   Stream forward(const Batch& batch, Arena& arena, Router* router = nullptr) const;
 
+  /// The same from block `first` on, of a stream that stands before it.
+  void forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena, Router* router) const;
+
   /// logits [rows, vocab_size] of rows of the stream: final norm and head.
   void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
+
+  /// The weight of the norm before a layer, [d_model].
+  const Tensor& norm_weight(std::int64_t layer) const { return layers_[static_cast<std::size_t>(layer)].norm; }
 
   /// One layer's mixer.
   const Block& block(std::int64_t layer) const { return *layers_[static_cast<std::size_t>(layer)].block; }

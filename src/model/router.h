@@ -15,8 +15,8 @@ struct Stream {
 
 /// Who takes part in a layer. The memory behind it is the router's and lasts until the layer is done.
 struct LayerRows {
-  Offsets offsets;                                 // [S + 1], of all rows that take part
-  std::span<const std::int64_t> full = {};         // see BlockInput
+  Offsets offsets;                          // [S + 1], of all rows that take part
+  std::span<const std::int64_t> full = {};  // see BlockInput
   std::span<const WriteRows> writes = {};
   const std::uint8_t* wanted = nullptr;
   const float* multiplicity = nullptr;

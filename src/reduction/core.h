@@ -14,8 +14,8 @@ class Reduction::Core {
  public:
   std::shared_ptr<const ModelCore> model;
   std::string method;
-  std::string text;      // the whole spec as JSON, defaults filled in
-  double flops = 0;      // the cut asked for
+  std::string text;  // the whole spec as JSON, defaults filled in
+  double flops = 0;  // the cut asked for
   Reduction::Scope scope = Reduction::Scope::prompt;
   std::int64_t window = 0;         // 0: the session's
   std::int64_t protect_first = 1;  // tokens of the prompt

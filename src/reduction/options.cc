@@ -15,9 +15,10 @@ OptionInfo flag_option(std::string name, bool default_value, std::string help) {
 
 OptionInfo choice_option(std::string name, std::vector<std::string> choices, std::string help) {
   MOLT_CHECK(!choices.empty());
+  const std::string first = choices.front();
   return {.name = std::move(name),
           .kind = OptionInfo::Kind::choice,
-          .default_value = choices.front(),
+          .default_value = first,
           .help = std::move(help),
           .choices = std::move(choices)};
 }

@@ -38,6 +38,7 @@ ReducedPass::ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& 
 
 LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
   const Timer timer(spent_);
+  if (layer == 0 && snapshots_ != nullptr) look_at(stream, false);
   if (layer == 0 && table_.is_site(-1)) {
     std::vector<Plan> plans(pieces_.size());
     for (std::size_t s = 0; s < pieces_.size(); ++s) {
@@ -46,6 +47,10 @@ LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
     carry_out(table_.apply(-1, plans), false, stream);
   }
   take_back(layer, stream);
+  if (snapshots_ != nullptr) {
+    look_at(stream, layer > 0);
+    (*snapshots_)[static_cast<std::size_t>(layer)] = last_seen_.clone();
+  }
   const RowTable::Participants& p = table_.take_part(layer);
   writes_.clear();
   for (const RowTable::Participants::Writing& writing : p.writing) {
@@ -61,6 +66,7 @@ LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
 
 void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) {
   const Timer timer(spent_);
+  if (snapshots_ != nullptr) look_at(stream, true);
   std::vector<Plan> plans(pieces_.size());
   for (std::size_t s = 0; s < pieces_.size(); ++s) {
     if (!table_.is_site(layer, s)) continue;
@@ -132,6 +138,62 @@ void ReducedPass::take_back(std::int64_t layer, Stream& stream) {
     *branch = first_rows(*branch, rows);
     backend_.gather_rows(together, in_order, *branch);
   }
+}
+
+void ReducedPass::keep_snapshots(std::vector<Tensor>* snapshots) {
+  snapshots_ = snapshots;
+  snapshots_->assign(static_cast<std::size_t>(model_.config().n_layer), Tensor());
+  std::int64_t rows = 0;
+  for (const ReducedPiece& piece : pieces_) rows += piece.place.tokens;
+  last_seen_ = Tensor::zeros(DType::f32, {rows, model_.config().d_model});
+}
+
+void ReducedPass::look_at(const Stream& stream, bool has_h) {
+  const Matrix<float> all = last_seen_.matrix();
+  std::int64_t live = 0;
+  for (std::size_t s = 0; s < pieces_.size(); ++s) {
+    for (const std::int64_t row : table_.live_rows(s)) {
+      const float* residual = stream.residual.row(live);
+      const float* h = stream.h.row(live);
+      for (std::int64_t d = 0; d < all.cols; ++d) all(row, d) = has_h ? residual[d] + h[d] : residual[d];
+      ++live;
+    }
+  }
+}
+
+Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {
+  for (std::int64_t i = -1; i < layer; ++i) {
+    if (i >= 0) {
+      table_.take_back(i);
+      table_.take_part(i);
+    }
+    std::vector<Plan> plans(pieces_.size());
+    for (std::size_t s = 0; s < pieces_.size(); ++s) {
+      if (table_.is_site(i, s)) plans[s] = pieces_[s].reduction->reducer->plan(BlindSite(table_, pieces_[s], s, i));
+    }
+    table_.apply(i, plans);
+  }
+  const Matrix<float> all = snapshot.matrix();
+  parked_.resize(table_.groups());
+  for (std::size_t g = 0; g < parked_.size(); ++g) {
+    const std::vector<std::int64_t>& rows = table_.group(g).rows;
+    Parked& parked = parked_[g];
+    parked.residual = parked_arena_.matrix(static_cast<std::int64_t>(rows.size()), all.cols);
+    parked.unit = parked_arena_.matrix(static_cast<std::int64_t>(rows.size()), all.cols);
+    backend_.gather_rows(all, rows, parked.residual);
+    backend_.rms_norm(parked.residual, nullptr, model_.config().norm_eps, parked.unit);
+  }
+  // Memory for all rows: those that are away may come back.
+  Stream stream{arena_.matrix(all.rows, all.cols), arena_.matrix(all.rows, all.cols)};
+  std::vector<std::int64_t> live;
+  for (std::size_t s = 0; s < pieces_.size(); ++s) {
+    const auto rows = table_.live_rows(s);
+    live.insert(live.end(), rows.begin(), rows.end());
+  }
+  stream = {first_rows(stream.residual, live.size()), first_rows(stream.h, live.size())};
+  backend_.gather_rows(all, live, stream.residual);
+  for (std::int64_t i = 0; i < stream.h.rows; ++i) std::fill_n(stream.h.row(i), stream.h.cols, 0.0F);
+  return stream;
 }
 
 }  // namespace molt

@@ -12,13 +12,22 @@ namespace molt {
 
 class ReducedPass final : public Router {
  public:
-  /// `pieces`, `model` and the arenas must outlive the pass. `arena`: the forward pass's own. `parked`: memory of tokens
-  /// that left, taken back by the caller after the pass.
+  /// `pieces`, `model` and the arenas must outlive the pass. `arena`: the forward pass's own. `parked`: memory of
+  /// tokens that left, taken back by the caller after the pass.
   ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& model, Arena& arena, Arena& parked);
 
   LayerRows enter(std::int64_t layer, Stream& stream) override;
   bool looks(std::int64_t layer) const override { return table_.is_site(layer); }
   void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) override;
+
+  /// For searches over schedules. Before each block, every row's residual is copied to (*snapshots)[block], h added,
+  /// [rows, d_model]: of those in the stream as it is, of the others as it was when they left.
+  void keep_snapshots(std::vector<Tensor>* snapshots);
+
+  /// Takes up a pass before block `layer` from such a snapshot of another pass over the same rows, whose plans may have
+  /// differed from there on only: gives the stream. Reducers are asked what they planned before, without a model behind
+  /// the question: only those that decide by position give the same answer.
+  Stream resume(std::int64_t layer, const Tensor& snapshot);
 
   /// Which rows of the stream belong to whom, after the last layer.
   const RowTable& table() const { return table_; }
@@ -34,6 +43,7 @@ class ReducedPass final : public Router {
   };
 
   void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
+  void look_at(const Stream& stream, bool has_h);
   void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);
   void take_back(std::int64_t layer, Stream& stream);
 
@@ -46,6 +56,8 @@ class ReducedPass final : public Router {
   std::vector<Parked> parked_;     // by group
   std::vector<WriteRows> writes_;  // of the present layer
   std::chrono::steady_clock::duration spent_{};
+  std::vector<Tensor>* snapshots_ = nullptr;
+  Tensor last_seen_;  // every row's residual; kept for snapshots only
 };
 
 }  // namespace molt

@@ -21,9 +21,9 @@ namespace molt {
 struct ReducedPiece {
   const Reduction::Core* reduction = nullptr;  // null: not at all
   Place place;
-  std::int64_t fed = 0;                // tokens fed together with this window's, all windows: the last is protected
-  std::span<std::int64_t> owed = {};   // [layers], decay left behind at the end of the previous window; see below
-  ReductionRecord* record = nullptr;   // or null
+  std::int64_t fed = 0;               // tokens fed together with this window's, all windows: the last is protected
+  std::span<std::int64_t> owed = {};  // [layers], decay left behind at the end of the previous window; see below
+  ReductionRecord* record = nullptr;  // or null
 };
 
 class RowTable {
@@ -40,11 +40,11 @@ class RowTable {
 
   /// What a plan (or several, of several sequences) asks of the stream. All numbers are live ones before the move.
   struct Move {
-    std::vector<std::int64_t> stay;                      // ascending
+    std::vector<std::int64_t> stay;                                         // ascending
     std::vector<std::pair<std::size_t, std::vector<std::int64_t>>> parked;  // group, its rows
     std::vector<RowMerge> hidden_merges;
     std::vector<RowMerge> residual_merges;
-    std::vector<float> weights;                          // [live], or empty for ones
+    std::vector<float> weights;  // [live], or empty for ones
     bool empty() const { return parked.empty() && stay_all; }
     bool stay_all = true;
   };
@@ -80,7 +80,7 @@ class RowTable {
   /// Who takes part in `layer`; to be asked once a layer, in order. Valid until the next call.
   struct Participants {
     std::vector<std::int64_t> offsets;
-    bool all_live = true;             // nothing writes: places are live numbers, full and wanted empty
+    bool all_live = true;  // nothing writes: places are live numbers, full and wanted empty
     std::vector<std::int64_t> full;
     std::vector<std::uint8_t> wanted;
     std::vector<float> multiplicity;  // empty: ones
@@ -95,6 +95,8 @@ class RowTable {
   const Participants& participants() const { return participants_; }
 
   const Group& group(std::size_t index) const { return groups_[index]; }
+  std::size_t groups() const { return groups_.size(); }
+  const ModelCore& model() const { return model_; }
 
  private:
   static constexpr std::int32_t kLive = -1;
@@ -116,7 +118,7 @@ class RowTable {
   std::vector<std::int64_t> live_offsets_;  // [S + 1]
   std::vector<Group> groups_;
   Participants participants_;
-  bool untouched_ = true;                   // every row is live and nothing is owed
+  bool untouched_ = true;  // every row is live and nothing is owed
 };
 
 }  // namespace molt

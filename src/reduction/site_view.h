@@ -35,7 +35,7 @@ class PlacedSite : public Site {
 class BlindSite final : public PlacedSite {
  public:
   BlindSite(const RowTable& table, const ReducedPiece& piece, std::size_t sequence, std::int64_t layer)
-      : PlacedSite(table, piece, sequence, layer), width_(piece.reduction->model->config().d_model) {}
+      : PlacedSite(table, piece, sequence, layer), width_(table.model().config().d_model) {}
 
   std::vector<float> importance(Importance metric) const override;
   std::vector<Match> match(Feature feature, std::span<const std::int64_t> sources,
@@ -47,8 +47,8 @@ class BlindSite final : public PlacedSite {
   std::int64_t width_;  // of all features alike
 };
 
-/// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is an
-/// Error naming the block.
+/// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is
+/// an Error naming the block.
 class SiteView final : public PlacedSite {
  public:
   struct Context {

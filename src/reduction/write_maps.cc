@@ -13,7 +13,7 @@ constexpr const char* kFormat = "molt-write-maps-1";
 }  // namespace
 
 std::string to_string(const WriteMapKey& key) {
-  return fmt::format("{}.{}.{}", key.from, key.to, key.letter);
+  return fmt::format("{}.{}.{}.{}", key.rule, key.from, key.to, key.letter);
 }
 
 WriteMaps::WriteMaps(const std::string& path, const ModelCore& model)
@@ -39,13 +39,13 @@ std::shared_ptr<const WriteMap> WriteMaps::get(const WriteMapKey& key) {
     const auto it = file_.tensors.find(prefix + name);
     return it == file_.tensors.end() ? Tensor() : it->second;
   };
-  WriteMapTensors tensors{find("weight"), find("thin"), find("bias"), {}};
+  WriteMapTensors tensors{find("weight"), find("bias"), {}};
   if (tensors.weight.empty() || tensors.bias.empty()) {
     std::vector<std::string> names;
     for (const auto& [name, tensor] : file_.tensors) {
       if (name.ends_with(".weight")) names.push_back(name.substr(0, name.size() - std::string(".weight").size()));
     }
-    fail("{}: holds no map {} (from.to.letter); it has {}", path_, to_string(key), fmt::join(names, ", "));
+    fail("{}: holds no map {} (rule.from.to.letter); it has {}", path_, to_string(key), fmt::join(names, ", "));
   }
   const Tensor heads = find("heads");
   if (!heads.empty()) {
@@ -74,15 +74,8 @@ std::shared_ptr<const WriteMap> WriteMaps::pack(const WriteMapTensors& tensors, 
            to_string(shape));
     }
   };
-  const std::int64_t d_model = model.config().d_model;
   auto map = std::make_shared<WriteMap>();
-  std::int64_t inner = d_model;
-  if (!tensors.thin.empty()) {
-    inner = tensors.thin.shape().empty() ? 0 : tensors.thin.shape()[0];
-    check(tensors.thin, "thin", {inner, d_model});
-    map->thin = model.backend().pack(tensors.thin, model.dtype());
-  }
-  check(tensors.weight, "weight", {outputs, inner});
+  check(tensors.weight, "weight", {outputs, model.config().d_model});
   check(tensors.bias, "bias", {outputs});
   map->weight = model.backend().pack(tensors.weight, model.dtype());
   map->bias = tensors.bias.to_f32();
@@ -97,7 +90,6 @@ void WriteMaps::save(const std::string& path, const std::map<WriteMapKey, WriteM
   for (const auto& [key, map] : maps) {
     const std::string prefix = to_string(key) + ".";
     tensors.emplace_back(prefix + "weight", matrix(map.weight));
-    if (!map.thin.empty()) tensors.emplace_back(prefix + "thin", matrix(map.thin));
     tensors.emplace_back(prefix + "bias", map.bias);
     if (map.heads.empty()) continue;
     Tensor heads = Tensor::uninitialized(DType::i32, {static_cast<std::int64_t>(map.heads.size())});

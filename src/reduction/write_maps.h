@@ -1,11 +1,11 @@
 // WriteMaps: the write maps of a surrogate schedule, as a safetensors file holds them.
 //
-// A map is known by the block `from` before which its tokens left the stream, the block `to` whose state they write to,
-// and a letter that tells full maps from lite ones. Tensors, with PREFIX = "FROM.TO.LETTER.":
-//   PREFIX weight [outputs, rank or d_model]   f32 or bf16
-//   PREFIX thin   [rank, d_model]              optional
-//   PREFIX bias   [outputs]                    f32
-//   PREFIX heads  [n]                          i32, ascending: heads whose x is written; absent for blocks without heads
+// A map is known by the rule of the schedule that uses it, the block `from` before which its tokens left the stream,
+// the block `to` whose state they write to, and a letter that tells full maps from lite ones. Tensors, with PREFIX =
+// "RULE.FROM.TO.LETTER.":
+//   PREFIX weight [outputs, d_model]  f32 or bf16
+//   PREFIX bias   [outputs]           f32
+//   PREFIX heads  [n]                 i32, ascending: heads whose x is written; absent for blocks without heads
 #pragma once
 
 #include <map>
@@ -19,19 +19,19 @@
 namespace molt {
 
 struct WriteMapKey {
+  std::int64_t rule;
   std::int64_t from;
   std::int64_t to;
   char letter;
   auto operator<=>(const WriteMapKey&) const = default;
 };
 
-/// "13.20.W".
+/// "0.13.20.W".
 std::string to_string(const WriteMapKey& key);
 
 /// A map as it is stored.
 struct WriteMapTensors {
   Tensor weight;
-  Tensor thin;  // or empty
   Tensor bias;
   std::vector<std::int64_t> heads;
 };

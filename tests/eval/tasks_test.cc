@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "base/random.h"
 #include "eval/evaluate.h"
 #include "molt/error.h"
 #include "tests/support/paths.h"
@@ -43,12 +44,13 @@ class Tasks : public testing::Test {
 
   std::vector<TokenId> encode(const std::string& text) const { return model_.tokenizer().encode(text); }
 
-  /// A document of exactly `words` tokens, no two of which are neighbours twice (as far as the vocabulary goes).
-  std::string document(std::size_t words, std::size_t first) const {
+  /// A document of exactly `words` tokens, drawn at random: no passage of it comes twice.
+  std::string document(std::size_t words, std::uint64_t seed) const {
     static const char* const kWords[] = {" red",   " green", " blue", " house", " king", " water", " day",
                                          " night", " one",   " two",  " three", " man",  " woman"};
+    Random random(seed);
     std::string text;
-    for (std::size_t i = 0; i < words; ++i) text += kWords[(first + i * i + i / 13) % std::size(kWords)];
+    for (std::size_t i = 0; i < words; ++i) text += kWords[random.next() % std::size(kWords)];
     return text;
   }
 };
@@ -139,7 +141,7 @@ TEST_F(Tasks, RecallAsksForPassagesOfThePrompt) {
     ASSERT_EQ(context.size(), static_cast<std::size_t>(length) + blank_line.size() + 32);
     EXPECT_EQ(context.front(), model_.bos());
     EXPECT_TRUE(std::equal(blank_line.begin(), blank_line.end(), context.begin() + length));
-    // What was copied, and what is to follow, stands in the document; the words were chosen so that it does once.
+    // What was copied, and what is to follow, stands in the document, once.
     std::vector<TokenId> passage(context.end() - 32, context.end());
     passage.insert(passage.end(), continuation.begin(), continuation.end());
     ASSERT_EQ(passage.size(), 64U);

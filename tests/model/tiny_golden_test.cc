@@ -90,7 +90,8 @@ TEST_P(TinyGolden, ResidualStreamAfterTheSecondBlock) {
   const double tolerance = 1e-4 * largest({expected.as<float>(), static_cast<std::size_t>(expected.size())});
   for (std::size_t s = 0; s < rows_.size(); ++s) {
     const auto length = static_cast<std::int64_t>(rows_[s].size());
-    const testing_support::Observer compare = [&](std::int64_t layer, Matrix<const float> residual, Matrix<const float> h) {
+    const testing_support::Observer compare = [&](std::int64_t layer, Matrix<const float> residual,
+                                                  Matrix<const float> h) {
       if (layer != 1) return;  // transformers' hidden_states[1]: it counts from the first block's output
       for (std::int64_t i = 0; i < length * d_model; ++i) {
         ASSERT_NEAR(residual.data[i] + h.data[i],

@@ -3,9 +3,9 @@
 
 namespace {
 
-const molt::MethodRegistration registration{
-    "utr", {.summary = "not the utr you know", .make = [](const molt::MethodInput&) {
-              return std::shared_ptr<const molt::Reducer>();
-            }}};
+const molt::MethodRegistration registration{"utr",
+                                            {.summary = "not the utr you know", .make = [](const molt::MethodInput&) {
+                                               return std::shared_ptr<const molt::Reducer>();
+                                             }}};
 
 }  // namespace

@@ -30,14 +30,10 @@ class Linear {
     return y;
   }
 
-  /// Outputs [first, first + y.cols) alone, of x [T, in].
-  void forward_part(const Backend& backend, Matrix<const float> x, std::int64_t first, Matrix<float> y) const {
-    backend.matmul(x, *weight_, bias_.empty() ? nullptr : bias_.as<float>(), y, first);
-  }
-
-  /// The same without bias.
-  void project_part(const Backend& backend, Matrix<const float> x, std::int64_t first, Matrix<float> y) const {
-    backend.matmul(x, *weight_, nullptr, y, first);
+  /// Outputs [first, first + y.cols) alone, of x [T, in], with the bias or without.
+  void forward_part(const Backend& backend, Matrix<const float> x, std::int64_t first, Matrix<float> y,
+                    bool with_bias = true) const {
+    backend.matmul(x, *weight_, bias_.empty() || !with_bias ? nullptr : bias_.as<float>(), y, first);
   }
 
   void add_cost(BlockCost& cost) const {

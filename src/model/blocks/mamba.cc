@@ -67,7 +67,7 @@ class MambaBlock final : public Block {
           if (rows.map == nullptr) {
             in_proj_.forward_part(backend, rows.x, 0, part);
           } else {
-            rows.map->predict(backend, rows.x, arena, part);
+            rows.map->predict(backend, rows.x, part);
           }
         });
     const Matrix<float> x = arena.matrix(input.rows(), d_inner);
@@ -106,11 +106,13 @@ class MambaBlock final : public Block {
   std::int64_t write_outputs(std::span<const std::int64_t> /*heads*/) const override { return config_.d_inner; }
 
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> /*heads*/,
-                             Arena& arena) const override {
+                             bool with_bias, Arena& arena) const override {
     const Matrix<float> inputs = arena.matrix(x.rows, config_.d_inner);
-    in_proj_.project_part(backend, x, 0, inputs);
+    in_proj_.forward_part(backend, x, 0, inputs, with_bias);
     return inputs;
   }
+
+  std::vector<double> decay_rates(Matrix<const float> /*dt*/) const override { return {}; }
 
  private:
   MambaBlockConfig config_;

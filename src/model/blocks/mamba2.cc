@@ -48,12 +48,12 @@ class Mamba2Block final : public Block {
   }
 
   double write_flops(const WriteMap* map) const override {
-    const std::int64_t channels = map == nullptr ? d_inner() : static_cast<std::int64_t>(map->heads.size()) * head_dim();
+    const std::int64_t channels =
+        map == nullptr ? d_inner() : static_cast<std::int64_t>(map->heads.size()) * head_dim();
     const double projection =
         map == nullptr ? 2.0 * static_cast<double>((conv_channels_ + config_.heads) * config_.d_model) : map->flops();
     // Projection, convolution of what is projected, and of the scan the decay and the input.
-    return projection +
-           2.0 * static_cast<double>((channels + config_.groups * config_.d_state) * config_.d_conv) +
+    return projection + 2.0 * static_cast<double>((channels + config_.groups * config_.d_state) * config_.d_conv) +
            3.0 * static_cast<double>(channels * config_.d_state);
   }
 
@@ -61,9 +61,9 @@ class Mamba2Block final : public Block {
                ScanView* scan) const override {
     const Matrix<float> z_xbc_dt = in_proj_.forward(backend, input.x, arena);
     const Matrix<float> z = z_xbc_dt.col_range(0, d_inner());
-    const Matrix<float> xbc_dt = participants(
-        backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
-        [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
+    const Matrix<float> xbc_dt =
+        participants(backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
+                     [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
     const Matrix<float> dt = xbc_dt.col_range(conv_channels_, xbc_dt.cols);
     const Matrix<float> xbc = arena.matrix(input.rows(), conv_channels_);
     backend.causal_conv(xbc_dt.col_range(0, conv_channels_), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
@@ -100,11 +100,11 @@ class Mamba2Block final : public Block {
   }
 
   Matrix<float> write_inputs(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> heads,
-                             Arena& arena) const override {
+                             bool with_bias, Arena& arena) const override {
     const Matrix<float> inputs = arena.matrix(x.rows, write_outputs(heads));
     const Arena::Scope scope(arena);
     const Matrix<float> xbc_dt = arena.matrix(x.rows, conv_channels_ + config_.heads);
-    in_proj_.project_part(backend, x, d_inner(), xbc_dt);
+    in_proj_.forward_part(backend, x, d_inner(), xbc_dt, with_bias);
     for (std::int64_t t = 0; t < x.rows; ++t) {
       for_each_written(heads, [&](std::int64_t column, std::int64_t from, std::int64_t count_of) {
         std::copy_n(xbc_dt.row(t) + column, count_of, inputs.row(t) + from);
@@ -113,15 +113,25 @@ class Mamba2Block final : public Block {
     return inputs;
   }
 
+  std::vector<double> decay_rates(Matrix<const float> dt) const override {
+    std::vector<double> rates(static_cast<std::size_t>(config_.heads), 0.0);
+    for (std::int64_t t = 0; t < dt.rows; ++t) {
+      for (std::size_t h = 0; h < rates.size(); ++h) {
+        rates[h] -= static_cast<double>(dt(t, static_cast<std::int64_t>(h)) * A()[h]) / static_cast<double>(dt.rows);
+      }
+    }
+    return rates;
+  }
+
  private:
   std::int64_t d_inner() const { return config_.d_inner; }
   std::int64_t head_dim() const { return config_.d_inner / config_.heads; }
   std::int64_t bc() const { return config_.groups * config_.d_state; }
   std::span<const float> A() const { return {A_.as<float>(), static_cast<std::size_t>(config_.heads)}; }
 
-  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes (their x, B, every head's dt, by which
-  /// the others decay), run by run:
-  /// body(column in the projection, column in a write map's outputs, number of columns).
+  /// Of the columns x, B, C, dt of the projection those that writing `heads` takes (their x, B, every head's dt, by
+  /// which the others decay), run by run: body(column in the projection, column in a write map's outputs, number of
+  /// columns).
   template <class Body>
   void for_each_written(std::span<const std::int64_t> heads, Body body) const {
     std::int64_t from = 0;
@@ -141,7 +151,7 @@ class Mamba2Block final : public Block {
       return;
     }
     const Matrix<float> predicted = arena.matrix(rows.x.rows, rows.map->weight->out_features());
-    rows.map->predict(backend, rows.x, arena, predicted);
+    rows.map->predict(backend, rows.x, predicted);
     parallel_for(xbc_dt.rows, 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t) {
         std::fill_n(xbc_dt.row(t), xbc_dt.cols, 0.0F);

@@ -1,0 +1,200 @@
+#include "tune/tune.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/fail.h"
+#include "molt/reduction.h"
+#include "reduction/core.h"
+
+namespace molt {
+namespace {
+
+constexpr std::int64_t kShort = 192;        // prompts below it have a rule of their own
+constexpr std::int64_t kShortWindow = 112;  // tokens of the windows that their maps are fitted on
+constexpr std::int64_t kLong = 1024;        // the prompts that the long rule is judged by, and its maps' windows
+constexpr std::int64_t kRecall = 512;
+constexpr std::int64_t kMapTokens = 65536;  // of text that maps are fitted on
+constexpr std::int64_t kStageSets = 4;      // sets of fresh text that stages use in turn
+constexpr double kMemory = 3e9;             // bytes, for fitting
+
+/// The documents of a text, each to one of three uses: none is used twice.
+struct Texts {
+  Documents maps;
+  Documents search;
+  Documents apart;
+};
+
+Texts split(const Model& model, const std::string& text) {
+  constexpr std::string_view kSeparator = "<|endoftext|>";
+  Texts texts;
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(kSeparator, begin), text.size());
+    const std::vector<TokenId> ids = model.tokenizer().encode(std::string_view(text).substr(begin, end - begin));
+    begin = end + kSeparator.size();
+    if (ids.empty()) continue;
+    std::vector<TokenId> document{model.bos()};
+    document.insert(document.end(), ids.begin(), ids.end());
+    // Of five documents two are for maps, two for the search, one for the final figures.
+    Documents* const uses[] = {&texts.maps, &texts.search, &texts.maps, &texts.search, &texts.apart};
+    uses[number++ % std::size(uses)]->push_back(std::move(document));
+  }
+  return texts;
+}
+
+std::int64_t scaled(std::int64_t count, double effort) {
+  return std::max<std::int64_t>(2 * kStageSets, std::llround(static_cast<double>(count) * effort));
+}
+
+/// The i-th of `parts` parts of a set.
+ProbeSet part(const ProbeSet& set, std::size_t i, std::size_t parts) {
+  ProbeSet result{set.name, {}};
+  for (std::size_t p = i; p < set.probes.size(); p += parts) result.probes.push_back(set.probes[p]);
+  return result;
+}
+
+class Tuner {
+ public:
+  Tuner(const Model& model, const std::string& text, const TuneOptions& options)
+      : model_(model), core_(*model.core()), options_(options), texts_(split(model, text)) {}
+
+  Tuned run() {
+    if (!(options_.flops > 0 && options_.flops < 0.9))
+      fail("the cut must lie between 0 and 0.9, not {}", options_.flops);
+    Tuned tuned;
+    add_class(short_class(), kShortWindow, tuned);
+    add_class(long_class(), kLong, tuned);
+    return tuned;
+  }
+
+ private:
+  using Sets = std::vector<ProbeSet>;
+
+  /// A set, checked and cut into one part for each stage in turn.
+  void add_set(PromptClass& prompts, const ProbeSet& set) {
+    if (static_cast<std::int64_t>(set.probes.size()) < 2 * kStageSets) {
+      fail(
+          "the calibration text is too short: it gives {} '{}' prompts of the {} that the search needs at least; some "
+          "2 MB of documents, separated by <|endoftext|>, several of them over {} tokens, are enough",
+          set.probes.size(), set.name, 2 * kStageSets, kLong);
+    }
+    for (std::size_t stage = 0; stage < prompts.by_stage.size(); ++stage) {
+      prompts.by_stage[stage].push_back(part(set, stage, prompts.by_stage.size()));
+    }
+  }
+
+  Sets short_sets(const Documents& documents, std::int64_t count) {
+    return {words(core_, documents, scaled(count, options_.effort), options_.seed)};
+  }
+
+  Sets long_sets(const Documents& documents, std::int64_t count) {
+    const std::vector<TokenId> separator = model_.tokenizer().encode("\n\n");
+    return {continuations(documents, kLong, scaled(count, options_.effort), options_.seed),
+            recalls(documents, kRecall, separator, scaled(2 * count, options_.effort), options_.seed)};
+  }
+
+  PromptClass short_class() {
+    PromptClass prompts{"short", kShort - 1, {.35, .65, .85, .94}, {}};
+    prompts.by_stage.resize(kStageSets);
+    for (const ProbeSet& set : short_sets(texts_.search, 480)) add_set(prompts, set);
+    return prompts;
+  }
+
+  PromptClass long_class() {
+    PromptClass prompts{"long", std::nullopt, {.2, .4, .6, .75, .88}, {}};
+    prompts.by_stage.resize(kStageSets);
+    for (const ProbeSet& set : long_sets(texts_.search, 24)) add_set(prompts, set);
+    return prompts;
+  }
+
+  void add_class(const PromptClass& prompts, std::int64_t window, Tuned& tuned) {
+    MapFitter fitter(core_, MapFitter::reach_within(core_, kMemory));
+    const auto texts = windows(texts_.maps, window, scaled(kMapTokens / window, options_.effort), options_.seed);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      fitter.add(texts[i]);
+      report(fmt::format("{} prompts: measuring activations", prompts.name), static_cast<std::int64_t>(i + 1),
+             static_cast<std::int64_t>(texts.size()));
+    }
+    SearchOptions options;
+    options.flops = options_.flops;
+    options.rule = static_cast<std::int64_t>(tuned.schedule.size());
+    options.progress = [&](std::int64_t done, std::int64_t total) {
+      report(fmt::format("{} prompts: searching", prompts.name), done, total);
+    };
+    SearchResult found = search(core_, prompts, fitter, options);
+    tuned.schedule.push_back(found.rule);
+    tuned.maps.merge(found.maps);
+    TunedClass result{prompts.name, prompts.up_to, found.rule, found.cut, found.sensitivities, {}};
+    judge(prompts, tuned, result);
+    tuned.classes.push_back(std::move(result));
+  }
+
+  /// Holds what was found against others at its own cut, on text that nothing was chosen by.
+  void judge(const PromptClass& prompts, const Tuned& tuned, TunedClass& result) {
+    const Sets sets = prompts.name == "short" ? short_sets(texts_.apart, 200) : long_sets(texts_.apart, 24);
+    Reduction::Core mine;
+    mine.method = "surrogate";
+    SurrogateRule rule = result.rule;
+    rule.up_to.reset();
+    mine.reducer = make_surrogate({rule}, core_.config().n_layer, false, [&](WriteMapKey key) {
+      key.rule = static_cast<std::int64_t>(tuned.schedule.size()) - 1;
+      return WriteMaps::pack(tuned.maps.at(key), key, core_, "the fitted maps");
+    });
+    for (const ProbeSet& set : sets) {
+      if (set.probes.empty()) continue;
+      Trial trial(core_, set);
+      result.judged.push_back({set.name, "tuned", trial.evaluate(mine)});
+      for (const char* method : {"truncate", "bypass", "utr"}) {
+        const double most = std::string_view(method) == "bypass" ? 0.6 : 0.95;
+        const Reduction other =
+            Reduction::parse(model_, fmt::format("{}:flops={}", method, std::min(most, result.cut)));
+        result.judged.push_back({set.name, method, trial.evaluate(other.core())});
+      }
+    }
+  }
+
+  void report(const std::string& what, std::int64_t done, std::int64_t total) const {
+    if (options_.progress) options_.progress(what, done, total);
+  }
+
+  const Model& model_;
+  const ModelCore& core_;
+  const TuneOptions& options_;
+  Texts texts_;
+};
+
+}  // namespace
+
+Tuned tune(const Model& model, const std::string& text, const TuneOptions& options) {
+  return Tuner(model, text, options).run();
+}
+
+std::string maps_path(const std::string& path) {
+  return std::filesystem::path(path).replace_extension(".safetensors").string();
+}
+
+void save_schedule(const Tuned& tuned, const Model& model, double flops, const std::string& path) {
+  nlohmann::ordered_json json;
+  json["method"] = "surrogate";
+  json["flops"] = flops;
+  json["maps"] = std::filesystem::path(maps_path(path)).filename().string();
+  json["rules"] = nlohmann::json::array();
+  for (const SurrogateRule& rule : tuned.schedule) {
+    nlohmann::ordered_json entry;
+    if (rule.up_to) entry["up_to"] = *rule.up_to;
+    for (const SurrogateTier& tier : rule.tiers) {
+      nlohmann::ordered_json written;
+      written["until"] = tier.until;
+      written["ops"] = tier.ops;
+      entry["tiers"].push_back(written);
+    }
+    json["rules"].push_back(entry);
+  }
+  WriteMaps::save(maps_path(path), tuned.maps, *model.core());
+  write_file(path, json.dump(1) + "\n");
+}
+
+}  // namespace molt
