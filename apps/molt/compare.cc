@@ -123,7 +123,7 @@ void measure(const Options& options, const Model& model, const Text& text, std::
 /// A text on one line, in quotes.
 std::string on_one_line(std::string text) {
   for (std::size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 2) text.replace(at, 1, "\\n");
-  return "\"" + text + "\"";
+  return fmt::format("\"{}\"", text);
 }
 
 /// Runs of layers with their tokens: "0-3 1024, 4-15 700+324", those that only write behind the plus sign.
