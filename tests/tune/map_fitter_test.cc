@@ -151,9 +151,19 @@ TEST_P(Fitter, TheExactMapIsTheBlocksOwnWrite) {
     const auto map = WriteMaps::pack(fitter->fit(key, all_heads(model_)), key, *model_.core(), "a test");
     const std::vector<float> own = run(model_, ids, std::make_shared<Writes>(to, nullptr));
     const std::vector<float> mapped = run(model_, ids, std::make_shared<Writes>(to, map));
+    // That block's state alone: what later blocks hold follows from it, rounding enlarged.
+    const std::vector<std::int64_t>& begins = model_.core()->state_layout().layer_offsets;
+    const auto begin = static_cast<std::size_t>(begins[static_cast<std::size_t>(to)]);
+    const auto end =
+        to + 1 < layers() ? static_cast<std::size_t>(begins[static_cast<std::size_t>(to) + 1]) : own.size();
     float largest = 0;
-    for (const float x : own) largest = std::max(largest, std::abs(x));
-    for (std::size_t i = 0; i < own.size(); ++i) ASSERT_NEAR(own[i], mapped[i], 1e-4 * largest) << to << " " << i;
+    float worst = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      largest = std::max(largest, std::abs(own[i]));
+      worst = std::max(worst, std::abs(own[i] - mapped[i]));
+    }
+    EXPECT_GT(largest, 0);
+    EXPECT_LT(worst, 1e-5F * largest) << "block " << to;
   }
 }
 
