@@ -1,6 +1,7 @@
 #include "reduction/write_maps.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "base/fail.h"
@@ -10,6 +11,11 @@ namespace {
 
 constexpr const char* kFormat = "molt-write-maps-1";
 
+std::string metadata_of(const SafetensorsFile& file, const char* key) {
+  const auto it = file.metadata.find(key);
+  return it == file.metadata.end() ? std::string() : it->second;
+}
+
 }  // namespace
 
 std::string to_string(const WriteMapKey& key) {
@@ -18,17 +24,25 @@ std::string to_string(const WriteMapKey& key) {
 
 WriteMaps::WriteMaps(const std::string& path, const ModelCore& model)
     : path_(path), model_(model), file_(read_safetensors(path)) {
-  const auto metadata = [&](const char* key) {
-    const auto it = file_.metadata.find(key);
-    return it == file_.metadata.end() ? std::string() : it->second;
-  };
-  if (metadata("format") != kFormat) {
+  if (metadata_of(file_, "format") != kFormat) {
     fail("{}: holds no write maps (its metadata lacks \"{}\"); molt tune makes them", path, kFormat);
   }
-  if (metadata("model") != model.fingerprint()) {
-    fail("{}: made for another model ({}, this one is {}); run molt tune on this one", path, metadata("model"),
+  const std::string made_for = metadata_of(file_, "model");
+  if (made_for != model.fingerprint()) {
+    fail("{}: made for another model ({}, this one is {}); run molt tune on this one", path, made_for,
          model.fingerprint());
   }
+}
+
+void WriteMaps::check_replaceable(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return;
+  bool holds_maps = false;
+  try {
+    holds_maps = metadata_of(read_safetensors(path), "format") == kFormat;
+  } catch (const Error&) {  // whatever it is
+  }
+  if (!holds_maps) fail("{}: this file, which holds no write maps, would be replaced by some; give another name", path);
 }
 
 std::shared_ptr<const WriteMap> WriteMaps::get(const WriteMapKey& key) {

@@ -48,6 +48,9 @@ class WriteMaps {
   static std::shared_ptr<const WriteMap> pack(const WriteMapTensors& tensors, const WriteMapKey& key,
                                               const ModelCore& model, const std::string& where);
 
+  /// Throws Error when a file lies at `path` that holds no write maps, a model's weights, say: save() would replace it.
+  static void check_replaceable(const std::string& path);
+
   /// Writes maps to a file (atomically), matrices in the model's dtype.
   static void save(const std::string& path, const std::map<WriteMapKey, WriteMapTensors>& maps, const ModelCore& model);
 

@@ -77,7 +77,8 @@ MapFitter::~MapFitter() = default;
 std::int64_t MapFitter::reach_within(const ModelCore& model, double bytes) {
   const auto pair = 8.0 * static_cast<double>(model.config().d_model * model.config().d_model);
   const std::int64_t layers = model.config().n_layer;
-  return std::clamp<std::int64_t>(static_cast<std::int64_t>(bytes / pair) / layers - 1, 1, layers - 1);
+  return std::clamp<std::int64_t>(static_cast<std::int64_t>(bytes / pair) / layers - 1, 1,
+                                  std::max<std::int64_t>(1, layers - 1));
 }
 
 void MapFitter::add(std::span<const TokenId> window) {

@@ -23,10 +23,11 @@ class MapFitter {
   MapFitter(const ModelCore& model, std::int64_t reach);
   ~MapFitter();
 
-  /// The reach that `bytes` of memory allow on a model.
+  /// The reach that `bytes` of memory allow on a model, at least 1.
   static std::int64_t reach_within(const ModelCore& model, double bytes);
 
-  /// Adds the dense run over one window of text; its first token, on which every text begins, does not count.
+  /// Adds the dense run over one window of text, of at least two tokens; its first one does not count: of most windows
+  /// it is the one on which every text begins, unlike all others.
   void add(std::span<const TokenId> window);
 
   /// Steps that a head's state lasts, 1 / mean(dt |A|) over the text so far: [layers][heads]; empty for blocks without

@@ -4,6 +4,7 @@
 #include <map>
 #include <numeric>
 
+#include "base/check.h"
 #include "base/random.h"
 #include "tune/scoring.h"
 
@@ -32,6 +33,7 @@ bool tests_memory(std::span<const TokenId> text, std::int64_t count, double most
 
 std::vector<Probe> memory_candidates(const Documents& documents, std::int64_t length, std::int64_t wanted,
                                      Random& random) {
+  if (documents.empty()) return {};
   std::map<TokenId, std::int64_t> counts;
   double tokens = 0;
   for (const auto& document : documents) {
@@ -57,13 +59,12 @@ std::vector<Probe> memory_candidates(const Documents& documents, std::int64_t le
 
 }  // namespace
 
-std::vector<std::span<const TokenId>> windows(const Documents& documents, std::int64_t length, std::int64_t count,
-                                              std::uint64_t seed) {
+Windows windows(const Documents& documents, std::int64_t length, std::int64_t count, std::uint64_t seed) {
   constexpr std::int64_t kMostOfOne = 8;
   Random random(seed);
-  std::vector<std::span<const TokenId>> result;
+  Windows result;
   for (std::int64_t k = 0; k < kMostOfOne && static_cast<std::int64_t>(result.size()) < count; ++k) {
-    std::vector<std::span<const TokenId>> round;
+    Windows round;
     for (const auto& document : documents) {
       if (static_cast<std::int64_t>(document.size()) < (k + 1) * length) continue;
       round.push_back(
@@ -90,6 +91,7 @@ ProbeSet continuations(const Documents& documents, std::int64_t length, std::int
 
 ProbeSet recalls(const Documents& documents, std::int64_t length, std::span<const TokenId> separator,
                  std::int64_t count, std::uint64_t seed) {
+  MOLT_CHECK(length > kPassage);
   Random random(seed + 1);
   ProbeSet set{"recall", {}};
   for (const auto& text : windows(documents, length, count, seed)) {
@@ -107,8 +109,10 @@ ProbeSet words(const ModelCore& model, const Documents& documents, std::int64_t 
   Random random(seed + 2);
   ProbeSet set{"word", {}};
   constexpr std::int64_t kLengths[] = {66, 74, 82, 92, 110};
-  for (const std::int64_t length : kLengths) {
-    const auto share = std::max<std::int64_t>(1, count / static_cast<std::int64_t>(std::size(kLengths)));
+  constexpr auto kParts = static_cast<std::int64_t>(std::size(kLengths));
+  for (std::int64_t part = 0; part < kParts; ++part) {
+    const std::int64_t length = kLengths[part];
+    const std::int64_t share = count * (part + 1) / kParts - count * part / kParts;
     std::vector<Probe> candidates = memory_candidates(documents, length, share * kCandidatesForEach, random);
     std::vector<Probe> without_memory = candidates;
     for (Probe& probe : without_memory) probe.prompt.erase(probe.prompt.begin(), probe.prompt.end() - kShortContext);

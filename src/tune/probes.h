@@ -27,10 +27,12 @@ struct ProbeSet {
 /// A text in documents, each with the begin-of-text token in front.
 using Documents = std::vector<std::vector<TokenId>>;
 
+using Windows = std::vector<std::span<const TokenId>>;
+
 /// Windows of `length` tokens that do not overlap, at most `count`: the documents' first ones, then their second ones,
-/// and so on, in an order that `seed` shuffles.
-std::vector<std::span<const TokenId>> windows(const Documents& documents, std::int64_t length, std::int64_t count,
-                                              std::uint64_t seed);
+/// and so on (eight of one document at most), in an order that `seed` shuffles. They view
+/// `documents`, which must outlive them.
+Windows windows(const Documents& documents, std::int64_t length, std::int64_t count, std::uint64_t seed);
 
 /// Prompts of `length` tokens and the 64 tokens behind them.
 ProbeSet continuations(const Documents& documents, std::int64_t length, std::int64_t count, std::uint64_t seed);

@@ -90,8 +90,8 @@ class Trial::Impl {
 
   Loss vary(const Reduction::Core& reduction, std::int64_t layer) {
     return run(reduction, [&](Chunk& chunk, ReducedPass& pass) {
-      const Tensor& snapshot = chunk.snapshots.at(static_cast<std::size_t>(layer));
-      MOLT_CHECK(!snapshot.empty());
+      MOLT_CHECK(layer < std::ssize(chunk.snapshots));  // evaluate() has kept a run
+      const Tensor& snapshot = chunk.snapshots[static_cast<std::size_t>(layer)];
       prepare_states(chunk, chunk.kept_states.empty() ? nullptr : &chunk.kept_states, layer);
       const std::vector<float*> pointers = state_pointers(chunk);
       Stream stream = pass.resume(layer, snapshot);

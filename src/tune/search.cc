@@ -143,7 +143,6 @@ class Search {
     for (std::size_t i = 0; i < trials_.size(); ++i) {
       growth += (trials_[i].vary(core, layer).kl - base_[i]) / references_[i];
     }
-    ++runs_;
     return growth / static_cast<double>(trials_.size());
   }
 
@@ -251,14 +250,9 @@ class Search {
   std::vector<Move> moves_;
   std::map<std::pair<std::size_t, std::int64_t>, Move> measured_;
   std::vector<Sensitivity> sensitivities_;
-  std::int64_t runs_ = 0;
 };
 
 }  // namespace
-
-std::int64_t search_stages() {
-  return static_cast<std::int64_t>(std::size(kStages));
-}
 
 SearchResult search(const ModelCore& model, const PromptClass& prompts, MapFitter& fitter,
                     const SearchOptions& options) {

@@ -46,9 +46,6 @@ struct SearchOptions {
   std::function<void(std::int64_t done, std::int64_t total)> progress;
 };
 
-/// Stages that a search goes through.
-std::int64_t search_stages();
-
 /// Searches a schedule for one class. `fitter` has seen text of its lengths. Throws Error when the cut cannot be
 /// reached.
 SearchResult search(const ModelCore& model, const PromptClass& prompts, MapFitter& fitter,

@@ -6,8 +6,8 @@
 
 #include "base/atomic_file.h"
 #include "base/fail.h"
-#include "molt/reduction.h"
 #include "reduction/core.h"
+#include "tune/texts.h"
 
 namespace molt {
 namespace {
@@ -18,32 +18,8 @@ constexpr std::int64_t kLong = 1024;        // the prompts that the long rule is
 constexpr std::int64_t kRecall = 512;
 constexpr std::int64_t kMapTokens = 65536;  // of text that maps are fitted on
 constexpr std::int64_t kStageSets = 4;      // sets of fresh text that stages use in turn
-constexpr double kMemory = 3e9;             // bytes, for fitting
-
-/// The documents of a text, each to one of three uses: none is used twice.
-struct Texts {
-  Documents maps;
-  Documents search;
-  Documents apart;
-};
-
-Texts split(const Model& model, const std::string& text) {
-  constexpr std::string_view kSeparator = "<|endoftext|>";
-  Texts texts;
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(kSeparator, begin), text.size());
-    const std::vector<TokenId> ids = model.tokenizer().encode(std::string_view(text).substr(begin, end - begin));
-    begin = end + kSeparator.size();
-    if (ids.empty()) continue;
-    std::vector<TokenId> document{model.bos()};
-    document.insert(document.end(), ids.begin(), ids.end());
-    // Of five documents two are for maps, two for the search, one for the final figures.
-    Documents* const uses[] = {&texts.maps, &texts.search, &texts.maps, &texts.search, &texts.apart};
-    uses[number++ % std::size(uses)]->push_back(std::move(document));
-  }
-  return texts;
-}
+constexpr std::int64_t kFewestMapWindows = 4;
+constexpr double kMemory = 3e9;  // bytes, for fitting
 
 std::int64_t scaled(std::int64_t count, double effort) {
   return std::max<std::int64_t>(2 * kStageSets, std::llround(static_cast<double>(count) * effort));
@@ -59,27 +35,43 @@ ProbeSet part(const ProbeSet& set, std::size_t i, std::size_t parts) {
 class Tuner {
  public:
   Tuner(const Model& model, const std::string& text, const TuneOptions& options)
-      : model_(model), core_(*model.core()), options_(options), texts_(split(model, text)) {}
+      : model_(model), core_(*model.core()), options_(options), texts_(split_text(model, text)) {}
 
   Tuned run() {
-    if (!(options_.flops > 0 && options_.flops < 0.9))
-      fail("the cut must lie between 0 and 0.9, not {}", options_.flops);
+    // All that may be missing is missed before the first search, which takes long.
+    const PromptClass short_prompts = short_class();
+    const PromptClass long_prompts = long_class();
+    const Windows short_windows = map_windows(kShortWindow);
+    const Windows long_windows = map_windows(kLong);
     Tuned tuned;
-    add_class(short_class(), kShortWindow, tuned);
-    add_class(long_class(), kLong, tuned);
+    add_class(short_prompts, short_windows, tuned);
+    add_class(long_prompts, long_windows, tuned);
     return tuned;
   }
 
  private:
   using Sets = std::vector<ProbeSet>;
 
+  [[noreturn]] static void too_short(std::int64_t found, const std::string& what, std::int64_t needed) {
+    fail(
+        "the calibration text is too short: it gives {} {} of the {} that the search needs at least; some 2 MB of "
+        "documents, separated by <|endoftext|>, many of them over {} tokens, are enough",
+        found, what, needed, kLong);
+  }
+
+  /// Windows of `length` tokens for fitting maps on.
+  Windows map_windows(std::int64_t length) const {
+    Windows found = windows(texts_.maps, length, scaled(kMapTokens / length, options_.effort), options_.seed);
+    if (std::ssize(found) < kFewestMapWindows) {
+      too_short(std::ssize(found), fmt::format("windows of {} tokens for its maps", length), kFewestMapWindows);
+    }
+    return found;
+  }
+
   /// A set, checked and cut into one part for each stage in turn.
   void add_set(PromptClass& prompts, const ProbeSet& set) {
-    if (static_cast<std::int64_t>(set.probes.size()) < 2 * kStageSets) {
-      fail(
-          "the calibration text is too short: it gives {} '{}' prompts of the {} that the search needs at least; some "
-          "2 MB of documents, separated by <|endoftext|>, several of them over {} tokens, are enough",
-          set.probes.size(), set.name, 2 * kStageSets, kLong);
+    if (std::ssize(set.probes) < 2 * kStageSets) {
+      too_short(std::ssize(set.probes), fmt::format("'{}' prompts", set.name), 2 * kStageSets);
     }
     for (std::size_t stage = 0; stage < prompts.by_stage.size(); ++stage) {
       prompts.by_stage[stage].push_back(part(set, stage, prompts.by_stage.size()));
@@ -110,9 +102,8 @@ class Tuner {
     return prompts;
   }
 
-  void add_class(const PromptClass& prompts, std::int64_t window, Tuned& tuned) {
+  void add_class(const PromptClass& prompts, const Windows& texts, Tuned& tuned) {
     MapFitter fitter(core_, MapFitter::reach_within(core_, kMemory));
-    const auto texts = windows(texts_.maps, window, scaled(kMapTokens / window, options_.effort), options_.seed);
     for (std::size_t i = 0; i < texts.size(); ++i) {
       fitter.add(texts[i]);
       report(fmt::format("{} prompts: measuring activations", prompts.name), static_cast<std::int64_t>(i + 1),
@@ -128,12 +119,12 @@ class Tuner {
     tuned.schedule.push_back(found.rule);
     tuned.maps.merge(found.maps);
     TunedClass result{prompts.name, prompts.up_to, found.rule, found.cut, found.sensitivities, {}};
-    judge(prompts, tuned, result);
+    judge_class(prompts, tuned, result);
     tuned.classes.push_back(std::move(result));
   }
 
   /// Holds what was found against others at its own cut, on text that nothing was chosen by.
-  void judge(const PromptClass& prompts, const Tuned& tuned, TunedClass& result) {
+  void judge_class(const PromptClass& prompts, const Tuned& tuned, TunedClass& result) {
     const Sets sets = prompts.name == "short" ? short_sets(texts_.apart, 200) : long_sets(texts_.apart, 24);
     Reduction::Core mine;
     mine.method = "surrogate";
@@ -144,15 +135,8 @@ class Tuner {
       return WriteMaps::pack(tuned.maps.at(key), key, core_, "the fitted maps");
     });
     for (const ProbeSet& set : sets) {
-      if (set.probes.empty()) continue;
-      Trial trial(core_, set);
-      result.judged.push_back({set.name, "tuned", trial.evaluate(mine)});
-      for (const char* method : {"truncate", "bypass", "utr"}) {
-        const double most = std::string_view(method) == "bypass" ? 0.6 : 0.95;
-        const Reduction other =
-            Reduction::parse(model_, fmt::format("{}:flops={}", method, std::min(most, result.cut)));
-        result.judged.push_back({set.name, method, trial.evaluate(other.core())});
-      }
+      const std::vector<Judged> judged = judge(model_, set, mine, result.cut);
+      result.judged.insert(result.judged.end(), judged.begin(), judged.end());
     }
   }
 
@@ -168,7 +152,17 @@ class Tuner {
 
 }  // namespace
 
+void check_options(const TuneOptions& options) {
+  if (!(options.flops > 0 && options.flops <= 0.9)) {
+    fail("the cut must lie above 0 and be at most 0.9, not {}", options.flops);
+  }
+  if (!(options.effort >= 0.01 && options.effort <= 100)) {
+    fail("the effort must lie between 0.01 and 100, not {}", options.effort);
+  }
+}
+
 Tuned tune(const Model& model, const std::string& text, const TuneOptions& options) {
+  check_options(options);
   return Tuner(model, text, options).run();
 }
 

@@ -8,20 +8,24 @@
 #include <vector>
 
 #include "molt/model.h"
+#include "tune/judge.h"
 #include "tune/search.h"
 
 namespace molt {
 
 struct TuneOptions {
-  double flops = 0.3;  // the cut that is wanted, 0 .. 1
+  double flops = 0.3;  // the cut that is wanted, above 0 and at most 0.9
   std::uint64_t seed = 1;
 
-  /// How much text each step uses, relative to the usual amount: less is faster and less certain.
+  /// How much text each step uses, relative to the usual amount, 0.01 .. 100: less is faster and less certain.
   double effort = 1;
 
   /// Called as work goes on: what is being done, and how far it is.
   std::function<void(const std::string& what, std::int64_t done, std::int64_t total)> progress;
 };
+
+/// Throws Error for a cut or an effort that makes no sense.
+void check_options(const TuneOptions& options);
 
 /// What was found for one class of prompt lengths.
 struct TunedClass {
@@ -31,13 +35,7 @@ struct TunedClass {
   double cut = 0;
   std::vector<Sensitivity> sensitivities;
 
-  /// On held-apart text, by probe set: the schedule beside others at the same cut.
-  struct Judged {
-    std::string set;
-    std::string method;
-    Loss loss;
-  };
-  std::vector<Judged> judged;
+  std::vector<Judged> judged;  // on text held apart
 };
 
 struct Tuned {

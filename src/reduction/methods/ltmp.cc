@@ -9,41 +9,30 @@
 // loss with a penalty for the distance from the wanted FLOPs, and takes importance from attention. Here they are
 // calibrated: `molt tune --method ltmp` sets them to quantiles of what a calibration text shows, so that the mean cut
 // is the one asked for.
+#include "reduction/ltmp.h"
+
 #include <algorithm>
 
 #include "base/fail.h"
 #include "reduction/schedule.h"
-#include "reduction/select.h"
 
 namespace molt {
 namespace {
 
-constexpr double kLeast = -1e30;  // below every importance
-constexpr double kMost = 2;       // above every cosine
-
 class Ltmp final : public Reducer {
  public:
-  explicit Ltmp(const MethodInput& input) : carry_(input.carry) {
-    const OptionValues& options = input.options;
-    sites_ = options.has("sites") ? options.integers("sites") : paper_sites(input.model.layers);
-    if (!options.has("prune_below") && !options.has("merge_above")) {
-      fail(
-          "ltmp has no thresholds: calibrate them with `molt tune --method ltmp`, or give prune_below and merge_above, "
-          "one number for all sites or one for each, a+b+c");
-    }
-    prune_below_ = thresholds(options, "prune_below", kLeast);
-    merge_above_ = thresholds(options, "merge_above", kMost);
-  }
+  Ltmp(LtmpThresholds thresholds, bool carry) : thresholds_(std::move(thresholds)), carry_(carry) {}
 
-  std::vector<std::int64_t> sites() const override { return sites_; }
+  std::vector<std::int64_t> sites() const override { return thresholds_.sites; }
 
   Plan plan(const Site& site) const override {
-    const auto at = std::find(sites_.begin(), sites_.end(), site.layer()) - sites_.begin();
-    const auto prune_below = static_cast<float>(prune_below_[static_cast<std::size_t>(at)]);
-    const auto merge_above = static_cast<float>(merge_above_[static_cast<std::size_t>(at)]);
+    const auto& sites = thresholds_.sites;
+    const auto at = static_cast<std::size_t>(std::find(sites.begin(), sites.end(), site.layer()) - sites.begin());
+    const auto prune_below = static_cast<float>(thresholds_.prune_below[at]);
+    const auto merge_above = static_cast<float>(thresholds_.merge_above[at]);
     const std::int64_t most = site.tokens() - 2;  // as everywhere, two tokens stay
 
-    const std::vector<float> importance = site.importance(Importance::clip);
+    const std::vector<float> importance = ltmp_importance(site);
     std::vector<std::int64_t> pruned;
     for (const std::int64_t t : unprotected_tokens(site)) {
       if (importance[static_cast<std::size_t>(t)] < prune_below) pruned.push_back(t);
@@ -55,31 +44,11 @@ class Ltmp final : public Reducer {
   }
 
  private:
-  std::vector<double> thresholds(const OptionValues& options, std::string_view key, double none) const {
-    if (!options.has(key)) return std::vector<double>(sites_.size(), none);
-    std::vector<double> values = options.numbers(key);
-    if (values.size() == 1) values.resize(sites_.size(), values.front());
-    if (values.size() != sites_.size()) {
-      fail("{} has {} numbers for {} sites ({}); one is wanted for all of them, or one for each", key, values.size(),
-           sites_.size(), fmt::join(sites_, "+"));
-    }
-    return values;
-  }
-
-  /// Merges every second of `remaining` whose match is similar enough, `most` of them at most.
+  /// Merges those of `remaining` that are similar enough to another, `most` of them at most.
   static void merge(const Site& site, std::span<const std::int64_t> remaining, float merge_above, std::int64_t most,
                     Plan& plan) {
-    std::vector<std::int64_t> sources;
-    std::vector<std::int64_t> targets;
-    for (std::size_t i = 0; i < remaining.size(); ++i) {
-      if (i % 2 == 1) {
-        targets.push_back(remaining[i]);
-      } else if (site.is_protected()[static_cast<std::size_t>(remaining[i])] == 0) {
-        sources.push_back(remaining[i]);
-      }
-    }
-    if (sources.empty() || targets.empty() || merge_above >= 1 || most <= 0) return;
-    std::vector<Edge> edges = edges_of(sources, site.match(Feature::scan_output, sources, targets, false));
+    if (merge_above >= 1 || most <= 0) return;
+    std::vector<Edge> edges = ltmp_merges(site, remaining);
     std::erase_if(edges,
                   [merge_above](const Edge& edge) { return !(edge.target >= 0 && edge.similarity > merge_above); });
     for (const Edge& edge : most_similar(std::move(edges), most)) {
@@ -88,11 +57,35 @@ class Ltmp final : public Reducer {
     sort_departures(plan);
   }
 
-  std::vector<std::int64_t> sites_;
-  std::vector<double> prune_below_;  // one a site
-  std::vector<double> merge_above_;
+  LtmpThresholds thresholds_;
   bool carry_;
 };
+
+std::vector<double> read_thresholds(const OptionValues& options, std::string_view key, double none,
+                                    std::span<const std::int64_t> sites) {
+  if (!options.has(key)) return std::vector<double>(sites.size(), none);
+  std::vector<double> values = options.numbers(key);
+  if (values.size() == 1) values.resize(sites.size(), values.front());
+  if (values.size() != sites.size()) {
+    fail("{} has {} numbers for {} sites ({}); one is wanted for all of them, or one for each", key, values.size(),
+         sites.size(), fmt::join(sites, "+"));
+  }
+  return values;
+}
+
+std::shared_ptr<const Reducer> make(const MethodInput& input) {
+  const OptionValues& options = input.options;
+  if (!options.has("prune_below") && !options.has("merge_above")) {
+    fail(
+        "ltmp has no thresholds: calibrate them with `molt tune --method ltmp`, or give prune_below and merge_above, "
+        "one number for all sites or one for each, a+b+c");
+  }
+  LtmpThresholds thresholds;
+  thresholds.sites = options.has("sites") ? options.integers("sites") : paper_sites(input.model.layers);
+  thresholds.prune_below = read_thresholds(options, "prune_below", LtmpThresholds::kPruneNone, thresholds.sites);
+  thresholds.merge_above = read_thresholds(options, "merge_above", LtmpThresholds::kMergeNone, thresholds.sites);
+  return make_ltmp(std::move(thresholds), input.carry);
+}
 
 OptionInfo list(std::string name, OptionInfo::Kind kind, double low, double high, std::string help) {
   return {
@@ -106,11 +99,34 @@ const MethodRegistration registration{
      .carry = false,
      .options = {list("sites", OptionInfo::Kind::integers, 0, 1e6,
                       "the blocks behind which to look; the paper's, scaled, when left out"),
-                 list("prune_below", OptionInfo::Kind::numbers, kLeast, -kLeast,
+                 list("prune_below", OptionInfo::Kind::numbers, LtmpThresholds::kPruneNone, -LtmpThresholds::kPruneNone,
                       "importance below which a token is pruned, one or one a site"),
-                 list("merge_above", OptionInfo::Kind::numbers, -kMost, kMost,
+                 list("merge_above", OptionInfo::Kind::numbers, -LtmpThresholds::kMergeNone, LtmpThresholds::kMergeNone,
                       "similarity above which it is merged, one or one a site")},
-     .make = [](const MethodInput& input) -> std::shared_ptr<const Reducer> { return std::make_shared<Ltmp>(input); }}};
+     .make = &make}};
 
 }  // namespace
+
+std::vector<float> ltmp_importance(const Site& site) {
+  return site.importance(Importance::clip);
+}
+
+std::vector<Edge> ltmp_merges(const Site& site, std::span<const std::int64_t> remaining) {
+  std::vector<std::int64_t> sources;
+  std::vector<std::int64_t> targets;
+  for (std::size_t i = 0; i < remaining.size(); ++i) {
+    if (i % 2 == 1) {
+      targets.push_back(remaining[i]);
+    } else if (site.is_protected()[static_cast<std::size_t>(remaining[i])] == 0) {
+      sources.push_back(remaining[i]);
+    }
+  }
+  if (sources.empty() || targets.empty()) return {};
+  return edges_of(sources, site.match(Feature::scan_output, sources, targets, false));
+}
+
+std::shared_ptr<const Reducer> make_ltmp(LtmpThresholds thresholds, bool carry) {
+  return std::make_shared<Ltmp>(std::move(thresholds), carry);
+}
+
 }  // namespace molt

@@ -1,0 +1,51 @@
+#include "tune/texts.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/fail.h"
+
+namespace molt {
+namespace {
+
+constexpr std::string_view kSeparator = "<|endoftext|>";
+
+std::vector<TokenId> encode(const Model& model, std::string_view document, std::int64_t line) {
+  std::vector<TokenId> ids{model.bos()};
+  try {
+    const std::vector<TokenId> own = model.tokenizer().encode(document);
+    ids.insert(ids.end(), own.begin(), own.end());
+  } catch (const Error& error) {
+    fail("the calibration text's document that begins in line {}: {}", line, error.what());
+  }
+  const TokenId most = *std::max_element(ids.begin(), ids.end());
+  if (most >= model.vocab_size()) {
+    fail(
+        "the calibration text's document that begins in line {}: token {} lies outside of the model's vocabulary of "
+        "{}: is this the model's own tokenizer?",
+        line, most, model.vocab_size());
+  }
+  return ids;
+}
+
+}  // namespace
+
+Texts split_text(const Model& model, const std::string& text) {
+  static_cast<void>(model.tokenizer());  // its absence is no document's fault
+  Texts texts;
+  Documents* const uses[] = {&texts.maps, &texts.search, &texts.maps, &texts.search, &texts.apart};
+  std::size_t number = 0;
+  std::int64_t line = 1;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(kSeparator, begin), text.size());
+    const std::string_view document = std::string_view(text).substr(begin, end - begin);
+    if (document.find_first_not_of(" \t\r\n") != std::string_view::npos) {
+      uses[number++ % std::size(uses)]->push_back(encode(model, document, line));
+    }
+    line += std::count(document.begin(), document.end(), '\n');
+    begin = end + kSeparator.size();
+  }
+  return texts;
+}
+
+}  // namespace molt

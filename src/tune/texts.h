@@ -1,0 +1,22 @@
+// Calibration text: cut into documents, each put to one use, so that nothing is judged on what it was made from.
+#pragma once
+
+#include <string>
+
+#include "molt/model.h"
+#include "tune/probes.h"
+
+namespace molt {
+
+struct Texts {
+  Documents maps;    // for measuring activations
+  Documents search;  // for choosing
+  Documents apart;   // for the final figures
+};
+
+/// The documents of `text`, separated by "<|endoftext|>", empty ones left out: of every five, two are for maps, two for
+/// the search and one stays apart. Throws Error when the model has no tokenizer, or one that is not its own, or when a
+/// document is not valid UTF-8.
+Texts split_text(const Model& model, const std::string& text);
+
+}  // namespace molt
