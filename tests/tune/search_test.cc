@@ -82,8 +82,8 @@ TEST_P(SearchForSchedules, FindsTheCutAndSavesIt) {
       const bool runs = result.rule.tiers[tier].ops[static_cast<std::size_t>(layer)] == 'F';
       full += runs ? (tier == 0 ? 500 : 400) : 0;
     }
-    if (layer < layers() - 1)
-      EXPECT_NEAR(static_cast<double>(rehearsal.full[static_cast<std::size_t>(layer)]), full, 1);
+    if (layer == layers() - 1) continue;  // where all but the last token write only
+    EXPECT_NEAR(static_cast<double>(rehearsal.full[static_cast<std::size_t>(layer)]), full, 1);
   }
 }
 
