@@ -76,14 +76,13 @@ TEST_P(SearchForSchedules, FindsTheCutAndSavesIt) {
   EXPECT_EQ(of_direct.cut, of_read.cut);
   const ReductionRecord rehearsal = read.rehearse(1000);
   EXPECT_NEAR(rehearsal.cut(), result.cut, 0.005) << "the count that the search went by";
-  for (std::int64_t layer = 0; layer < layers(); ++layer) {
+  for (std::int64_t layer = 0; layer + 1 < layers(); ++layer) {  // but the last, which only the last token runs
     double full = 0.1 * 1000;
     for (std::size_t tier = 0; tier < 2; ++tier) {
       const bool runs = result.rule.tiers[tier].ops[static_cast<std::size_t>(layer)] == 'F';
       full += runs ? (tier == 0 ? 500 : 400) : 0;
     }
-    if (layer < layers() - 1)
-      EXPECT_NEAR(static_cast<double>(rehearsal.full[static_cast<std::size_t>(layer)]), full, 1);
+    EXPECT_NEAR(static_cast<double>(rehearsal.full[static_cast<std::size_t>(layer)]), full, 1);
   }
 }
 
