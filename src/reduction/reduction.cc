@@ -101,7 +101,9 @@ std::shared_ptr<const Reduction::Core> make_core(const std::shared_ptr<const Mod
                           .carry = values.has("carry") && values.flag("carry"),
                           .protect_first = core->protect_first,
                           .protect_last = core->protect_last};
-  core->reducer = blame(spec, [&] { return method.make(input); });
+  if (method.make != nullptr) core->reducer = blame(spec, [&] { return method.make(input); });
+  if (core->reducer == nullptr)
+    fail("{}: the method {} makes no reducer; that is a bug of it", spec.where, spec.method);
   const std::vector<std::int64_t> sites = core->reducer->sites();
   check_sites(spec, sites);
   for (const std::int64_t site : sites) {

@@ -98,7 +98,7 @@ class Tuner {
   PromptClass long_class() {
     PromptClass prompts{"long", std::nullopt, {.2, .4, .6, .75, .88}, {}};
     prompts.by_stage.resize(kStageSets);
-    for (const ProbeSet& set : long_sets(texts_.search, 24)) add_set(prompts, set);
+    for (const ProbeSet& set : long_sets(texts_.search, 32)) add_set(prompts, set);
     return prompts;
   }
 
@@ -179,6 +179,7 @@ void save_schedule(const Tuned& tuned, const Model& model, double flops, const s
   for (const SurrogateRule& rule : tuned.schedule) {
     nlohmann::ordered_json entry;
     if (rule.up_to) entry["up_to"] = *rule.up_to;
+    entry["tiers"] = nlohmann::json::array();
     for (const SurrogateTier& tier : rule.tiers) {
       nlohmann::ordered_json written;
       written["until"] = tier.until;

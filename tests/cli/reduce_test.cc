@@ -39,6 +39,7 @@ class ReduceOption : public testing::Test {
   /// Every subcommand that reads a prompt, with what it needs to do so.
   std::map<std::string, Arguments> commands() const {
     return {{"generate", {"generate", demo_model(), "--prompt", kPrompt, "-n", "1"}},
+            {"compare", {"compare", demo_model(), "-p", kPrompt, "--suffix", "8", "-n", "1", "--repeat", "1"}},
             {"logits", {"logits", demo_model(), "--text", kPrompt, "--out", logits_}},
             {"inspect", {"inspect", demo_model(), "--length", "64"}},
             {"bench", {"bench", demo_model(), "--prefill", "64", "--decode", "0", "--repeat", "1", "--no-ceilings"}},

@@ -35,6 +35,12 @@ const MethodRegistration registration{
                  flag_option("loud", true, "noise")},
      .make = [](const MethodInput&) -> std::shared_ptr<const Reducer> { return std::make_shared<Outsider>(); }}};
 
+const MethodRegistration makes_nothing{"test-makes-nothing", {.summary = "for this test", .uses_schedule = false}};
+const MethodRegistration makes_null{
+    "test-makes-null", {.summary = "for this test", .uses_schedule = false, .make = [](const MethodInput&) {
+                          return std::shared_ptr<const Reducer>();
+                        }}};
+
 class SpecTest : public testing::Test {
  protected:
   static const Model& model() {
@@ -197,6 +203,11 @@ TEST_F(SpecTest, MethodsRefuseWhatTheyCannotDo) {
   EXPECT_THAT(refusal("bypass:to=17"), HasSubstr("from is 3 and to is 17: of 16 blocks"));
   EXPECT_THAT(refusal("bypass:from=2,to=4"), HasSubstr("cuts at most 0.125 of the FLOPs, not 0.3"));
   EXPECT_THAT(refusal("bypass:from=0,which=contribution"), HasSubstr("from must be at least 1"));
+}
+
+TEST_F(SpecTest, MethodsThatMakeNoReducerAreBlamed) {
+  EXPECT_THAT(refusal("test-makes-nothing"), HasSubstr("the method test-makes-nothing makes no reducer"));
+  EXPECT_THAT(refusal("test-makes-null"), HasSubstr("the method test-makes-null makes no reducer"));
 }
 
 TEST_F(SpecTest, HelpNamesEveryMethodAndKey) {

@@ -229,10 +229,12 @@ class Surrogate : public testing::TestWithParam<std::string> {
   /// Saves the maps that any schedule of the tiny models may ask for.
   std::string save_maps() const {
     std::map<WriteMapKey, WriteMapTensors> maps;
-    for (std::int64_t from = 0; from < layers(); ++from) {
-      for (std::int64_t to = from; to < layers(); ++to) {
-        maps[{from, to, 'W'}] = own_projection(to);
-        maps[{from, to, 'L'}] = own_projection(to, std::vector<std::int64_t>{1});
+    for (const std::int64_t rule : {0, 1}) {
+      for (std::int64_t from = 0; from < layers(); ++from) {
+        for (std::int64_t to = from; to < layers(); ++to) {
+          maps[{rule, from, to, 'W'}] = own_projection(to);
+          maps[{rule, from, to, 'L'}] = own_projection(to, std::vector<std::int64_t>{1});
+        }
       }
     }
     WriteMaps::save(folder_ / "maps.safetensors", maps, *model_.core());
@@ -350,7 +352,7 @@ TEST_P(Surrogate, AMapOfTheBlocksOwnProjectionWritesTheSame) {
   save_maps();
   const ModelCore& core = *model_.core();
   for (std::int64_t to = 0; to < layers(); ++to) {
-    const WriteMapKey key{0, to, 'W'};
+    const WriteMapKey key{0, 0, to, 'W'};
     WriteMaps maps(folder_ / "maps.safetensors", core);
     const std::shared_ptr<const WriteMap> map = maps.get(key);
     EXPECT_EQ(maps.get(key), map) << "packed once";
@@ -464,7 +466,7 @@ TEST_P(Surrogate, FilesOfMapsThatDoNotFitAreRefused) {
   };
   const std::string path = folder_ / "maps.safetensors";
   EXPECT_THAT(refusal(), HasSubstr(path));
-  write_safetensors(path, {{"1.2.W.weight", Tensor::zeros(DType::f32, {1, 1})}});
+  write_safetensors(path, {{"0.1.2.W.weight", Tensor::zeros(DType::f32, {1, 1})}});
   EXPECT_THAT(refusal(), AllOf(HasSubstr(path), HasSubstr("holds no write maps"), HasSubstr("molt tune")));
   testing_support::write_file(path, "no safetensors");
   EXPECT_THAT(refusal(), HasSubstr(path));
@@ -474,23 +476,23 @@ TEST_P(Surrogate, FilesOfMapsThatDoNotFitAreRefused) {
   EXPECT_THAT(refusal(), AllOf(HasSubstr(path), HasSubstr("made for another model"), HasSubstr("molt tune"),
                                HasSubstr(other.core()->fingerprint()), HasSubstr(model_.core()->fingerprint())));
 
-  const auto with = [&](const WriteMapTensors& map, WriteMapKey key = {1, 2, 'W'}) {
+  const auto with = [&](const WriteMapTensors& map, WriteMapKey key = {0, 1, 2, 'W'}) {
     WriteMaps::save(path, {{key, map}}, *model_.core());
     return refusal();
   };
   const WriteMapTensors good = own_projection(2);
   EXPECT_EQ(with(good), "accepted");
-  EXPECT_THAT(with(good, {0, 2, 'W'}), AllOf(HasSubstr("holds no map 1.2.W"), HasSubstr("it has 0.2.W")));
+  EXPECT_THAT(with(good, {0, 0, 2, 'W'}), AllOf(HasSubstr("holds no map 0.1.2.W"), HasSubstr("it has 0.0.2.W")));
   WriteMapTensors wrong = good;
   wrong.weight = Tensor::zeros(DType::f32, {3, 5});
-  EXPECT_THAT(with(wrong), AllOf(HasSubstr(path + ": map 1.2.W: weight is f32 [3, 5], wanted ")));
+  EXPECT_THAT(with(wrong), AllOf(HasSubstr(path + ": map 0.1.2.W: weight is f32 [3, 5], wanted ")));
   wrong = good;
   wrong.bias = Tensor::zeros(DType::f32, {3});
-  EXPECT_THAT(with(wrong), HasSubstr("map 1.2.W: bias is f32 [3], wanted"));
+  EXPECT_THAT(with(wrong), HasSubstr("map 0.1.2.W: bias is f32 [3], wanted"));
   for (const std::vector<std::int64_t>& heads : {std::vector<std::int64_t>{1, 1}, {2, 1}, {-1}, {1000}}) {
     wrong = good;
     wrong.heads = heads;
-    EXPECT_THAT(with(wrong), HasSubstr("map 1.2.W: its heads must ascend and lie below"));
+    EXPECT_THAT(with(wrong), HasSubstr("map 0.1.2.W: its heads must ascend and lie below"));
   }
 }
 

@@ -17,6 +17,8 @@
 // The first rule whose up_to (tokens of the prompt) is not exceeded holds; the last one has none. Tiers go from the
 // oldest on: a tier ends at the share `until` of the prompt; what lies behind the last tier runs in full, and so do, if
 // a rule says "recent": R, the prompt's last R tokens.
+#include <algorithm>
+#include <initializer_list>
 #include <optional>
 
 #include "base/fail.h"
@@ -28,6 +30,16 @@ namespace molt {
 namespace {
 
 constexpr std::int64_t kManyTokens = std::int64_t{1} << 40;
+
+/// Throws Error when an object holds a key that nobody reads: a misspelt one would be lost in silence.
+void check_keys(const Json& object, std::initializer_list<std::string_view> known, const std::string& where) {
+  if (!object.is_object()) fail("{} is {}; it must be an object", where, describe(object));
+  for (const auto& [key, value] : object.items()) {
+    if (std::find(known.begin(), known.end(), key) == known.end()) {
+      fail("{}: unknown key \"{}\"; known: {}", where, key, fmt::join(known, ", "));
+    }
+  }
+}
 
 /// A member of an object; errors name the place.
 const Json& member(const Json& object, const char* key, const std::string& where) {
@@ -56,6 +68,7 @@ std::string read_ops(const Json& tier, std::int64_t layers, const std::string& w
 }
 
 SurrogateTier read_tier(const Json& json, double from, std::int64_t layers, const std::string& where) {
+  check_keys(json, {"until", "ops"}, where);
   const std::optional<double> until = number_of(member(json, "until", where));
   if (!until || !(*until > from && *until <= 1)) {
     fail("{}: \"until\" is {}; it must be a share of the prompt in ({}, 1]", where, describe(json.at("until")), from);
@@ -70,12 +83,13 @@ SurrogateSchedule read_rules(const std::string& text, std::int64_t layers) {
   for (std::size_t r = 0; r < json.size(); ++r) {
     const std::string where = fmt::format("rules[{}]", r);
     SurrogateRule rule;
-    if (json[r].is_object() && json[r].contains("up_to")) rule.up_to = read_tokens(json[r], "up_to", 1, where);
+    check_keys(json[r], {"up_to", "recent", "tiers"}, where);
+    if (json[r].contains("up_to")) rule.up_to = read_tokens(json[r], "up_to", 1, where);
     if (rule.up_to.has_value() == (r + 1 == json.size())) {
       fail("{}: every rule but the last one has an \"up_to\"", where);
     }
     if (r > 0 && rule.up_to && *rule.up_to <= *rules.back().up_to) fail("{}: up_to must ascend", where);
-    if (json[r].is_object() && json[r].contains("recent")) rule.recent = read_tokens(json[r], "recent", 0, where);
+    if (json[r].contains("recent")) rule.recent = read_tokens(json[r], "recent", 0, where);
     const Json& tiers = member(json[r], "tiers", where);
     if (!tiers.is_array()) fail("{}: \"tiers\" is {}; it must be an array", where, describe(tiers));
     for (std::size_t t = 0; t < tiers.size(); ++t) {
