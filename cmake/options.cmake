@@ -17,15 +17,18 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 
-add_library(molt_flags INTERFACE)
-target_compile_options(molt_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers
-                                            -fno-math-errno)
+# molt_common: for everything; molt_flags: and instrumented, where sanitizers are asked for.
+add_library(molt_common INTERFACE)
+target_compile_options(molt_common INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers
+                                             -fno-math-errno)
 option(MOLT_WERROR "Treat warnings as errors" OFF)
 if(MOLT_WERROR)
-  target_compile_options(molt_flags INTERFACE -Werror)
+  target_compile_options(molt_common INTERFACE -Werror)
 endif()
+add_library(molt_flags INTERFACE)
+target_link_libraries(molt_flags INTERFACE molt_common)
 if(MOLT_SANITIZE)
   target_compile_options(molt_flags INTERFACE -fsanitize=${MOLT_SANITIZE} -fno-omit-frame-pointer
                                               -fno-sanitize-recover=all)
-  target_link_options(molt_flags INTERFACE -fsanitize=${MOLT_SANITIZE})
+  target_link_options(molt_common INTERFACE -fsanitize=${MOLT_SANITIZE})
 endif()
