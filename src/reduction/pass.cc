@@ -1,7 +1,6 @@
 #include "reduction/pass.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "reduction/site_view.h"
@@ -40,11 +39,7 @@ LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
   const Timer timer(spent_);
   if (layer == 0 && snapshots_ != nullptr) look_at(stream, false);
   if (layer == 0 && table_.is_site(-1)) {
-    std::vector<Plan> plans(pieces_.size());
-    for (std::size_t s = 0; s < pieces_.size(); ++s) {
-      if (table_.is_site(-1, s)) plans[s] = pieces_[s].reduction->reducer->plan(BlindSite(table_, pieces_[s], s, -1));
-    }
-    carry_out(table_.apply(-1, plans), false, stream);
+    carry_out(table_.apply(-1, plans_unseen(-1)), false, stream);
   }
   take_back(layer, stream);
   if (snapshots_ != nullptr) {
@@ -83,6 +78,15 @@ void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& 
     plans[s] = pieces_[s].reduction->reducer->plan(site);
   }
   carry_out(table_.apply(layer, plans), true, stream);
+}
+
+std::vector<Plan> ReducedPass::plans_unseen(std::int64_t layer) const {
+  std::vector<Plan> plans(pieces_.size());
+  for (std::size_t s = 0; s < pieces_.size(); ++s) {
+    if (!table_.is_site(layer, s)) continue;
+    plans[s] = pieces_[s].reduction->reducer->plan(BlindSite(table_, pieces_[s], s, layer));
+  }
+  return plans;
 }
 
 void ReducedPass::carry_out(const RowTable::Move& move, bool has_h, Stream& stream) {
@@ -167,11 +171,7 @@ Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {
       table_.take_back(i);
       table_.take_part(i);
     }
-    std::vector<Plan> plans(pieces_.size());
-    for (std::size_t s = 0; s < pieces_.size(); ++s) {
-      if (table_.is_site(i, s)) plans[s] = pieces_[s].reduction->reducer->plan(BlindSite(table_, pieces_[s], s, i));
-    }
-    table_.apply(i, plans);
+    table_.apply(i, plans_unseen(i));
   }
   const Matrix<float> all = snapshot.matrix();
   parked_.resize(table_.groups());

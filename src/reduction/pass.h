@@ -42,6 +42,9 @@ class ReducedPass final : public Router {
     Matrix<float> unit;      // the same, scaled to a root mean square of 1
   };
 
+  /// What reducers plan behind `layer` with nothing to measure.
+  std::vector<Plan> plans_unseen(std::int64_t layer) const;
+
   void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
   void look_at(const Stream& stream, bool has_h);
   void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);

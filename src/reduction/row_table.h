@@ -45,7 +45,6 @@ class RowTable {
     std::vector<RowMerge> hidden_merges;
     std::vector<RowMerge> residual_merges;
     std::vector<float> weights;  // [live], or empty for ones
-    bool empty() const { return parked.empty() && stay_all; }
     bool stay_all = true;
   };
 

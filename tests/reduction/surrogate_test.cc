@@ -111,7 +111,7 @@ TEST_F(SurrogateRules, ThatAreWrongAreRefusedByPlace) {
   EXPECT_THAT(refusal("[]"), HasSubstr("at least one rule"));
   EXPECT_THAT(refusal("{}"), HasSubstr("rules must be a JSON array"));
   EXPECT_THAT(refusal("\"[{]\""), AllOf(HasSubstr("s.json: rules: not valid JSON"), HasSubstr("line 1")));
-  EXPECT_THAT(refusal("[\"x\"]"), HasSubstr("rules[0]: \"tiers\" is missing"));
+  EXPECT_THAT(refusal("[\"x\"]"), HasSubstr("rules[0] is the string `x`; it must be an object"));
   EXPECT_THAT(refusal("[{}]"), HasSubstr("rules[0]: \"tiers\" is missing"));
   EXPECT_THAT(refusal(R"([{"recent": 8}])"), HasSubstr("rules[0]: \"tiers\" is missing"));
   EXPECT_THAT(refusal(with_tiers("7")), HasSubstr("rules[0]: \"tiers\" is 7; it must be an array"));
@@ -129,7 +129,7 @@ TEST_F(SurrogateRules, ThatAreWrongAreRefusedByPlace) {
               HasSubstr("rules[1]: up_to must ascend"));
   EXPECT_THAT(refusal(R"([{"up_to": 0, "recent": 8, "tiers": []}, {"recent": 8, "tiers": []}])"),
               HasSubstr("rules[0]: \"up_to\" is 0; it must be a number of tokens, at least 1"));
-  EXPECT_THAT(refusal(with_tiers("[5]")), HasSubstr("rules[0].tiers[0]: \"until\" is missing"));
+  EXPECT_THAT(refusal(with_tiers("[5]")), HasSubstr("rules[0].tiers[0] is 5; it must be an object"));
   for (const char* until : {"0", "-0.5", "1.5", "true", "\"0.5\"", "null", "1e300"}) {
     EXPECT_THAT(refusal(with_tiers(fmt::format(R"([{{"until": {}, "ops": "{}"}}])", until, full))),
                 HasSubstr("rules[0].tiers[0]: \"until\" is "))
