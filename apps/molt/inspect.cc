@@ -123,15 +123,19 @@ void run(const Options& options) {
   const Model model =
       options.shape.empty() ? options.model.load() : Model::random(options.shape, 1, options.model.prepare());
   const std::vector<Reduction> reductions = options.reduce.make_all(model);
+  std::vector<ReductionRecord> records;
+  for (const Reduction& reduction : reductions) records.push_back(reduction.rehearse(options.length));
   nlohmann::json description = describe(model);
-  if (!options.json) print_table(description);
-  for (const Reduction& reduction : reductions) {
-    const ReductionRecord record = reduction.rehearse(options.length);
-    if (!options.json) print_reduction(reduction, record);
-    description["reductions"].push_back(summary_json(record));
-    description["reductions"].back()["spec"] = nlohmann::json::parse(reduction.text());
+  if (!options.json) {
+    print_table(description);
+    for (std::size_t i = 0; i < records.size(); ++i) print_reduction(reductions[i], records[i]);
+    return;
   }
-  if (options.json) std::cout << json_text(description, 2) << "\n";
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    description["reductions"].push_back(summary_json(records[i]));
+    description["reductions"].back()["spec"] = nlohmann::json::parse(reductions[i].text());
+  }
+  std::cout << json_text(description, 2) << "\n";
 }
 
 void setup(CLI::App& app) {

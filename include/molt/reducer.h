@@ -205,6 +205,7 @@ struct MethodInfo {
   /// itself from the cut alone (key flops).
   bool uses_schedule = true;
   bool removes = true;                   // false: it never does, and has none of the keys of those that do
+  bool counts_by_content = false;        // how many tokens leave depends on what they say: nothing to rehearse
   std::optional<bool> carry = {};        // the default of the key carry; nothing: the method has no such key
   std::int64_t protect_first = 1;        // the default and the least of the key protect_first
   std::vector<OptionInfo> options = {};  // keys of its own

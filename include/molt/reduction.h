@@ -79,7 +79,7 @@ class Reduction {
   bool belongs_to(const Model& model) const;
 
   /// What it would do to a prompt of `length` tokens, without running the model: counts are right; which tokens a
-  /// method that looks at them takes is not.
+  /// method that looks at them takes is not. Throws Error where even the counts depend on what the prompt says (ltmp).
   ReductionRecord rehearse(std::int64_t length) const;
 
   class Core;

@@ -20,7 +20,8 @@ class Reduction::Core {
   std::int64_t window = 0;         // 0: the session's
   std::int64_t protect_first = 1;  // tokens of the prompt
   std::int64_t protect_last = 1;
-  Schedule schedule;  // of count-based methods; empty for others
+  Schedule schedule;               // of count-based methods; empty for others
+  bool counts_by_content = false;  // MethodInfo's
   std::shared_ptr<const Reducer> reducer;
 };
 

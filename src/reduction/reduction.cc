@@ -83,6 +83,7 @@ std::shared_ptr<const Reduction::Core> make_core(const std::shared_ptr<const Mod
   auto core = std::make_shared<Reduction::Core>();
   core->model = model;
   core->method = spec.method;
+  core->counts_by_content = method.counts_by_content;
   core->text = spec_json(spec.method, keys, given);
   const OptionValues values(std::move(given));
   if (method.removes) {

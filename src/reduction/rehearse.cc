@@ -29,6 +29,12 @@ void rehearse_window(const ReducedPiece& piece, const ModelCore& model) {
 
 ReductionRecord Reduction::rehearse(std::int64_t length) const {
   if (length < 1) fail("a prompt has at least one token, not {}", length);
+  if (core_->counts_by_content) {
+    fail(
+        "{} decides from what a prompt says how many of its tokens leave, so a length alone tells nothing; see what it "
+        "does to a prompt with `molt logits --record FILE.json`",
+        method());
+  }
   const ModelCore& model = *core_->model;
   ReductionRecord record;
   record.tokens = length;

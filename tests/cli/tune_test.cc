@@ -101,7 +101,7 @@ TEST_F(TuneCommand, CalibratesLtmp) {
       molt({"generate", demo_model(), "--prompt", pages.substr(0, 6000), "-n", "4", "--reduce", out_, "--json"});
   ASSERT_TRUE(succeeds(generated));
   const auto inspected = molt({"inspect", demo_model(), "--reduce", out_});
-  EXPECT_TRUE(succeeds(inspected));
+  EXPECT_TRUE(is_refused(inspected, {"ltmp decides from what a prompt says", "molt logits --record"}));
 }
 
 }  // namespace

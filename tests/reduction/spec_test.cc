@@ -205,6 +205,15 @@ TEST_F(SpecTest, MethodsRefuseWhatTheyCannotDo) {
   EXPECT_THAT(refusal("bypass:from=0,which=contribution"), HasSubstr("from must be at least 1"));
 }
 
+TEST_F(SpecTest, CountsThatDependOnContentAreNotRehearsed) {
+  try {
+    parse("ltmp:prune_below=0.1").rehearse(100);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("ltmp decides from what a prompt says"));
+  }
+}
+
 TEST_F(SpecTest, MethodsThatMakeNoReducerAreBlamed) {
   EXPECT_THAT(refusal("test-makes-nothing"), HasSubstr("the method test-makes-nothing makes no reducer"));
   EXPECT_THAT(refusal("test-makes-null"), HasSubstr("the method test-makes-null makes no reducer"));

@@ -96,6 +96,7 @@ const MethodRegistration registration{
     "ltmp",
     {.summary = "thresholds for pruning and merging in place of counts (LTMP, Bonnaerens & Dambre, TMLR 2023)",
      .uses_schedule = false,
+     .counts_by_content = true,
      .carry = false,
      .options = {list("sites", OptionInfo::Kind::integers, 0, 1e6,
                       "the blocks behind which to look; the paper's, scaled, when left out"),
