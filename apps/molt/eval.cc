@@ -1,5 +1,6 @@
 // molt eval: what a model can do, and what a reduction costs it.
 #include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <iostream>
 #include <limits>
@@ -38,7 +39,24 @@ struct Options {
   bool json = false;
   std::optional<std::string> out;
   std::optional<std::string> resume;
+  std::string shard = "1/1";
 };
+
+/// "K/N", K from 1.
+eval::Shard read_shard(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  const auto number = [&](std::string_view digits) {
+    std::size_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc() || end != digits.data() + digits.size()) value = 0;
+    return value;
+  };
+  const std::string_view view = text;
+  const std::size_t part = slash == std::string::npos ? 0 : number(view.substr(0, slash));
+  const std::size_t count = slash == std::string::npos ? 0 : number(view.substr(slash + 1));
+  if (part < 1 || part > count) fail("--shard is '{}'; it must be K/N with K from 1 to N, as 2/8", text);
+  return {.index = part - 1, .count = count};
+}
 
 /// The first Ctrl-C ends the run where it is and prints what is done; a second one ends the process at once.
 void stop_in_order_on_interrupt() {
@@ -71,10 +89,12 @@ nlohmann::json describe(const Options& options, const Model& model, const std::v
           {"seed", options.seed},
           {"window", options.window},
           {"bos", options.bos},
+          {"shard", options.shard},
           {"reductions", std::move(reductions)}};
 }
 
 void run(const Options& options) {
+  const eval::Shard shard = read_shard(options.shard);
   if (options.out) check_output(*options.out);
   const Model model = options.model.load();
   model.tokenizer();  // says what to do when there is none
@@ -94,7 +114,7 @@ void run(const Options& options) {
   if (options.resume) journal.emplace(*options.resume, model, options.window);
   Progress progress("evaluating");
   eval::EvaluateOptions evaluate_options{
-      .window = options.window, .kl = options.kl, .journal = nullptr, .progress = {}};
+      .window = options.window, .kl = options.kl, .journal = nullptr, .shard = shard, .progress = {}};
   if (journal) evaluate_options.journal = &*journal;
   evaluate_options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update(done, total);
@@ -169,6 +189,12 @@ void setup(CLI::App& app) {
                  "Keep results in this file as they come, and take from it what is there already: a run that was "
                  "stopped goes on where it was")
       ->type_name("FILE");
+  app.add_option(
+         "--shard", options->shard,
+         "Only the Kth of N parts of the work, for N processes at once; all of them name one --resume FILE, from "
+         "which the same command without --shard then reports the whole")
+      ->type_name("K/N")
+      ->capture_default_str();
   app.add_flag("--json", options->json, "Print one JSON object instead of tables");
   app.add_option("-o,--out", options->out, "Also write that JSON object to a file")->type_name("FILE");
   app.footer(
