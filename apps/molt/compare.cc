@@ -217,7 +217,7 @@ nlohmann::json to_json(const Options& options, const Model& model, const Text& t
     }
     row["reduction"] = nullptr;
     if (setting.reduction != nullptr) {
-      row["reduction"] = to_json(setting.generation.reduction);
+      row["reduction"] = cli::to_json(setting.generation.reduction);
       row["reduction"]["spec"] = nlohmann::json::parse(setting.reduction->text());
     }
     rows.push_back(std::move(row));

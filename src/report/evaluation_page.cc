@@ -82,8 +82,7 @@ Plot quality_plot(const eval::TaskReport& task, const eval::GroupReport& group, 
     }
   }
   const eval::Metric* metric = metric_of(task, figure_name);
-  const std::string where = group.name.empty() ? "" : ", " + group.name;
-  return {.title = fmt::format("{}{}", figure_name, where),
+  return {.title = fmt::format("{}{}{}", figure_name, group.name.empty() ? "" : ", ", group.name),
           .x_label = "FLOPs cut",
           .y_label = metric == nullptr ? "divergence from dense, in nats; lower is better"
                                        : fmt::format("change from dense; {} is better",
@@ -196,10 +195,10 @@ std::string series_name(const std::string& setting) {
   for (std::size_t at = colon + 1; at < setting.size();) {
     const std::size_t end = std::min(setting.find(',', at), setting.size());
     const std::string key = setting.substr(at, end - at);
-    if (!key.starts_with("flops=")) keys += (keys.empty() ? "" : ",") + key;
+    if (!key.starts_with("flops=")) keys += (keys.empty() ? ':' : ',') + key;
     at = end + 1;
   }
-  return setting.substr(0, colon) + (keys.empty() ? "" : ":" + keys);
+  return setting.substr(0, colon) + keys;
 }
 
 std::string evaluation_page(const std::string& model, const std::vector<Fact>& facts,

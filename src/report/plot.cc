@@ -156,7 +156,8 @@ std::string to_svg(const Plot& plot) {
       right = std::max(right, point.x * 1.04);
       low = std::min(low, point.y - error);
       high = std::max(high, point.y + error);
-      words += (words.empty() ? "" : "; ") + point.text;
+      if (!words.empty()) words += "; ";
+      words += point.text;
     }
   }
   if (words.empty()) return "";

@@ -53,14 +53,14 @@ nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; margin: 1.5rem 0 
   position: relative; margin: 0.75rem 0 1.25rem; overflow-x: auto; border: 1px solid var(--line); border-radius: 10px;
   background: var(--card);
 }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.5rem 0.8rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th, thead td { border-bottom: 1px solid var(--line); color: var(--soft); font-weight: 500; font-size: 0.8125rem; }
-tbody th { font-weight: 500; }
+tbody th { position: sticky; left: 0; background: var(--card); font-weight: 500; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 @media (max-width: 40rem) {
-  tbody th { max-width: 11rem; white-space: normal; overflow-wrap: anywhere; }
+  tbody th { min-width: 8.5rem; white-space: normal; }
   th, td { padding: 0.45rem 0.6rem; }
 }
 

@@ -51,7 +51,7 @@ std::string describe(const TokenFate& fate) {
       return position < 0 ? std::string("dropped") : fmt::format("into {}", position);
     };
     text += fate.hidden_into == fate.residual_into
-                ? " " + into(fate.hidden_into)
+                ? fmt::format(" {}", into(fate.hidden_into))
                 : fmt::format(" (hidden branch {}, residual {})", into(fate.hidden_into), into(fate.residual_into));
   }
   if (fate.return_at >= 0) text += fmt::format(", back before block {}", fate.return_at);
@@ -107,7 +107,8 @@ class Sheet {
       std::string text = block < 0 ? fmt::format("{} tokens", full) : fmt::format("block {}: {} tokens", block, full);
       if (writing > 0) text += fmt::format(", {} more only write", writing);
       if (left > 0) text += fmt::format("; {} leave {}", left, place(block));
-      words += (words.empty() ? "" : ". ") + text;
+      if (!words.empty()) words += ". ";
+      words += text;
       const std::string label = block < 0 ? "in" : block % labels == 0 ? std::to_string(block) : "";
       columns += fmt::format(
           "<span title=\"{}\"><b style=\"--f:{:.1f}%;--w:{:.1f}%\"></b><b class=\"l{}{}\"></b><small>{}</small></span>",
