@@ -12,9 +12,9 @@ namespace molt::report {
 namespace {
 
 // In units of the drawing, which a page scales to the width that it has.
-constexpr double kWidth = 360;
-constexpr double kHeight = 250;
-constexpr double kLeft = 56;
+constexpr double kWidth = 320;
+constexpr double kHeight = 236;
+constexpr double kLeft = 50;
 constexpr double kRight = 14;
 constexpr double kTop = 12;
 constexpr double kBottom = 42;

@@ -85,7 +85,7 @@ svg g path.error { fill: none; stroke: var(--c); stroke-width: 1.5; }
   font-size: 0.9rem; }
 .legend svg { width: 0.95rem; height: 0.95rem; margin-right: 0.4rem; vertical-align: -0.12rem; }
 
-.texts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: 1.25rem; }
+.texts { margin-top: 1rem; display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: 1.25rem; }
 .texts figure { margin: 0; padding: 0.9rem 1.1rem; border: 1px solid var(--line); border-radius: 10px;
   background: var(--card); }
 .texts .truth { border-color: var(--accent); }

@@ -127,8 +127,8 @@ class Sheet {
     for (const Kind kind : kKinds) {
       const auto it = of_kind_.find(kind);
       if (it == of_kind_.end()) continue;
-      items += fmt::format("<li><i class=\"{}\">{}</i> {}: {}</li>\n", class_of(kind), name_of(kind), meaning_of(kind),
-                           it->second);
+      items += fmt::format("<li><i class=\"{}\">{}</i> ({}) {}</li>\n", class_of(kind), name_of(kind), it->second,
+                           meaning_of(kind));
     }
     return items.empty() ? "" : fmt::format("<ul class=\"keys\">\n{}</ul>\n", items);
   }

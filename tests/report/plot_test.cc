@@ -81,9 +81,9 @@ RC_GTEST_PROP(Plot, EveryPointLiesInTheFrame, ()) {
   RC_ASSERT(places(svg).size() == count);
   for (const auto& [x, y] : places(svg)) {
     RC_ASSERT(x >= 0);
-    RC_ASSERT(x <= 360);
+    RC_ASSERT(x <= 320);
     RC_ASSERT(y >= 0);
-    RC_ASSERT(y <= 250);
+    RC_ASSERT(y <= 236);
   }
   RC_ASSERT(svg.size() < 4000 + 600 * count);  // ticks are few
 }
