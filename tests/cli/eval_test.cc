@@ -88,8 +88,9 @@ TEST_F(Eval, HtmlIsOnePageOfItsOwn) {
   ASSERT_TRUE(succeeds(finished));
   const std::string html = testing_support::read_file(path);
   EXPECT_TRUE(testing_support::loads_nothing(html));
-  for (const char* part : {"<h1>demo</h1>", "lambada_openai", "3 items of 1 task", "under 2 reductions", "perplexity",
-                           "fingerprint", "What each method throws away", "pruned behind block", "utr:flops=0.2"}) {
+  for (const char* part :
+       {"<h1>demo</h1>", "lambada_openai", "3 items of 1 task", "under 2 reductions", "perplexity", "fingerprint",
+        "What each method throws away", "pruned before the first block", "utr:flops=0.2"}) {
     EXPECT_THAT(html, testing::HasSubstr(part));
   }
   EXPECT_TRUE(is_refused(molt(arguments({"--html", folder_ / "no/folder.html"})), {"no/folder"}));

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "eval/report.h"
+#include "model/model.h"
 #include "report/comparison_page.h"
 #include "report/evaluation_page.h"
 #include "tests/eval/problems.h"
