@@ -122,9 +122,9 @@ input:checked + label + .map { display: block; }
 .keys i { font-family: var(--book); font-size: 1rem; }
 .passage {
   max-width: 52rem; padding: clamp(0.9rem, 3vw, 1.75rem); border: 1px solid var(--line); border-radius: 10px;
-  background: var(--card); font: 1.0625rem/1.95 var(--book); white-space: pre-wrap;
+  background: var(--card); font: 1.0625rem/1.95 var(--book);
 }
-.passage p { max-width: none; margin: 0; }
+.passage p { max-width: none; margin: 0; white-space: pre-wrap; }
 .passage .gap { margin: 1rem 0; color: var(--soft); font: italic 0.9rem var(--text); text-align: center; }
 .passage i {
   padding: 0.12em 0; border-radius: 2px; background: var(--bg, transparent); color: var(--fg, inherit);
@@ -136,7 +136,7 @@ input:checked + label + .map { display: block; }
 i.p, i.m, i.b, i.w { font-style: normal; text-decoration-thickness: 1.5px; text-decoration-skip-ink: none; }
 i.p { text-decoration-line: line-through; }
 i.m { text-decoration-line: underline; text-decoration-style: double; text-underline-offset: 2px; }
-i.b { text-decoration-line: overline; }
+i.b { text-decoration-line: underline; text-decoration-style: dashed; text-underline-offset: 3px; }
 i.w { text-decoration-line: underline; text-decoration-style: dotted; text-underline-offset: 3px; }
 .passage i.here, .passage i.into, .passage i.from { position: relative; z-index: 1; outline: 2px solid var(--ink); }
 .passage i.here { outline-style: solid; outline-offset: 1px; }
