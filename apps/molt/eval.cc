@@ -1,5 +1,6 @@
 // molt eval: what a model can do, and what a reduction costs it.
 #include <algorithm>
+#include <charconv>
 #include <csignal>
 #include <iostream>
 #include <limits>
@@ -43,7 +44,24 @@ struct Options {
   std::optional<std::string> out;
   std::optional<std::string> html;
   std::optional<std::string> resume;
+  std::string shard = "1/1";
 };
+
+/// "K/N", K from 1.
+eval::Shard read_shard(const std::string& text) {
+  const std::size_t slash = text.find('/');
+  const auto number = [&](std::string_view digits) {
+    std::size_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc() || end != digits.data() + digits.size()) value = 0;
+    return value;
+  };
+  const std::string_view view = text;
+  const std::size_t part = slash == std::string::npos ? 0 : number(view.substr(0, slash));
+  const std::size_t count = slash == std::string::npos ? 0 : number(view.substr(slash + 1));
+  if (part < 1 || part > count) fail("--shard is '{}'; it must be K/N with K from 1 to N, as 2/8", text);
+  return {.index = part - 1, .count = count};
+}
 
 /// The first Ctrl-C ends the run where it is and prints what is done; a second one ends the process at once.
 void stop_in_order_on_interrupt() {
@@ -73,6 +91,7 @@ nlohmann::json describe(const Options& options, const Model& model, const std::v
                  {"seed", options.seed},
                  {"window", options.window},
                  {"bos", options.bos},
+                 {"shard", options.shard},
                  {"reductions", std::move(reductions)}});
   return result;
 }
@@ -85,6 +104,7 @@ std::vector<report::Fact> facts(const Options& options, const Model& model) {
   if (options.excerpts > 1) facts.push_back({"excerpts", fmt::format("{} a document", options.excerpts)});
   facts.push_back({"seed", std::to_string(options.seed)});
   facts.push_back({"window", fmt::format("{} tokens", options.window)});
+  if (options.shard != "1/1") facts.push_back({"shard", options.shard});
   if (options.bos) facts.push_back({"begin-of-text", "before every context"});
   return facts;
 }
@@ -102,6 +122,7 @@ report::PassageReport read_passage(const Options& options, const Model& model,
 }
 
 void run(const Options& options) {
+  const eval::Shard shard = read_shard(options.shard);
   if (options.out) check_output(*options.out);
   if (options.html) check_output(*options.html);
   if (options.samples && !options.json && !options.out) {
@@ -125,7 +146,7 @@ void run(const Options& options) {
   if (options.resume) journal.emplace(*options.resume, model, options.window);
   Progress progress("evaluating");
   eval::EvaluateOptions evaluate_options{
-      .window = options.window, .kl = options.kl, .journal = nullptr, .progress = {}};
+      .window = options.window, .kl = options.kl, .journal = nullptr, .shard = shard, .progress = {}};
   if (journal) evaluate_options.journal = &*journal;
   evaluate_options.samples = options.samples;
   evaluate_options.progress = [&](std::int64_t done, std::int64_t total) {
@@ -211,6 +232,12 @@ void setup(CLI::App& app) {
                  "Keep results in this file as they come, and take from it what is there already: a run that was "
                  "stopped goes on where it was")
       ->type_name("FILE");
+  app.add_option(
+         "--shard", options->shard,
+         "Only the Kth of N parts of the work, for N processes at once; all of them name one --resume FILE, from "
+         "which the same command without --shard then reports the whole")
+      ->type_name("K/N")
+      ->capture_default_str();
   app.add_flag("--json", options->json, "Print one JSON object instead of tables");
   app.add_option("-o,--out", options->out, "Also write that JSON object to a file")->type_name("FILE");
   app.add_flag("--samples", options->samples,

@@ -85,10 +85,12 @@ class Runner {
       return prompts_[a].context.size() > prompts_[b].context.size();
     });
     const std::vector<const Prompt*> sorted = pointers(order);
-    for (std::size_t at = 0; at < order.size();) {
+    const Shard shard = options_.shard;
+    std::size_t number = 0;
+    for (std::size_t at = 0; at < order.size(); ++number) {
       const std::size_t count = scorer_.batch_size(std::span(sorted).subspan(at), options_.kl);
       const auto begin = order.begin() + static_cast<std::ptrdiff_t>(at);
-      batches_.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(count));
+      if (number % shard.count == shard.index) batches_.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(count));
       at += count;
     }
     for (const auto& batch : batches_) {

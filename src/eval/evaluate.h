@@ -35,11 +35,18 @@ struct Setting {
   Reduction reduction;
 };
 
+/// A part of the work, for one of several processes or machines: every `count`th batch, from number `index` on.
+struct Shard {
+  std::size_t index = 0;  // below count
+  std::size_t count = 1;
+};
+
 struct EvaluateOptions {
   std::int64_t window = 2048;  // of the session
   bool kl = false;             // divergence of next-token distributions from the dense model's
   Journal* journal = nullptr;  // or null: what it holds is not computed again, what is computed is added
   bool samples = false;        // report every item's scores, too
+  Shard shard = {};            // only what it covers is scored and reported
 
   /// Called now and then with the tokens done and in all. False stops: what is done is reported.
   std::function<bool(std::int64_t done, std::int64_t total)> progress;

@@ -1,7 +1,6 @@
 #include "reduction/pass.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "reduction/site_view.h"
 
@@ -107,8 +106,8 @@ void ReducedPass::carry_out(const RowTable::Move& move, bool has_h, Stream& stre
 
 void ReducedPass::park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked) {
   const std::int64_t width = stream.residual.cols;
-  parked.residual = parked_arena_.matrix(static_cast<std::int64_t>(rows.size()), width);
-  parked.unit = parked_arena_.matrix(static_cast<std::int64_t>(rows.size()), width);
+  const auto count = static_cast<std::int64_t>(rows.size());
+  parked = {room(count, width), room(count, width)};
   backend_.gather_rows(stream.residual, rows, parked.residual);
   const float eps = model_.config().norm_eps;
   if (!has_h) {
@@ -124,13 +123,13 @@ void ReducedPass::park(std::span<const std::int64_t> rows, bool has_h, const Str
 void ReducedPass::take_back(std::int64_t layer, Stream& stream) {
   const RowTable::Return back = table_.take_back(layer);
   if (back.entering.empty()) return;
-  const Arena::Scope scope(arena_);
-  const auto rows = static_cast<std::size_t>(table_.live_offsets().back());
-  std::vector<std::int64_t> in_order(rows);
-  std::iota(in_order.begin(), in_order.end(), 0);
+  const auto live = static_cast<std::size_t>(table_.live_offsets().back());
   for (Matrix<float>* branch : {&stream.residual, &stream.h}) {
-    // Those that return bring their residual; they have no output of the block before.
-    const Matrix<float> together = arena_.matrix(static_cast<std::int64_t>(rows), branch->cols);
+    // Those that return bring their residual; they have no output of the block before. The stream changes places with
+    // a second one: both have room for all rows.
+    Matrix<float>& other = branch == &stream.residual ? other_.residual : other_.h;
+    if (other.data == nullptr) other = parked_arena_.matrix(rows(), branch->cols);
+    const Matrix<float> together = first_rows(other, live);
     backend_.scatter_rows(*branch, back.live_before, together);
     for (const auto& [group, places] : back.entering) {
       if (branch == &stream.residual) {
@@ -139,17 +138,33 @@ void ReducedPass::take_back(std::int64_t layer, Stream& stream) {
       }
       for (const std::int64_t place : places) std::fill_n(together.row(place), together.cols, 0.0F);
     }
-    *branch = first_rows(*branch, rows);
-    backend_.gather_rows(together, in_order, *branch);
+    other = *branch;
+    *branch = together;
   }
+  for (const auto& [group, places] : back.entering) {
+    spare_.push_back(parked_[group].residual);
+    spare_.push_back(parked_[group].unit);
+  }
+}
+
+std::int64_t ReducedPass::rows() const {
+  std::int64_t rows = 0;
+  for (const ReducedPiece& piece : pieces_) rows += piece.place.tokens;
+  return rows;
+}
+
+Matrix<float> ReducedPass::room(std::int64_t rows, std::int64_t width) {
+  const auto fits = std::find_if(spare_.begin(), spare_.end(), [&](const auto& spare) { return spare.rows >= rows; });
+  if (fits == spare_.end()) return parked_arena_.matrix(rows, width);
+  const Matrix<float> found = first_rows(*fits, static_cast<std::size_t>(rows));
+  spare_.erase(fits);
+  return found;
 }
 
 void ReducedPass::keep_snapshots(std::vector<Tensor>* snapshots) {
   snapshots_ = snapshots;
   snapshots_->assign(static_cast<std::size_t>(model_.config().n_layer), Tensor());
-  std::int64_t rows = 0;
-  for (const ReducedPiece& piece : pieces_) rows += piece.place.tokens;
-  last_seen_ = Tensor::zeros(DType::f32, {rows, model_.config().d_model});
+  last_seen_ = Tensor::zeros(DType::f32, {rows(), model_.config().d_model});
 }
 
 void ReducedPass::look_at(const Stream& stream, bool has_h) {

@@ -42,12 +42,18 @@ class ReducedPass final : public Router {
     Matrix<float> unit;      // the same, scaled to a root mean square of 1
   };
 
+  /// Rows of the pass as it began.
+  std::int64_t rows() const;
+
   /// What reducers plan behind `layer` with nothing to measure.
   std::vector<Plan> plans_unseen(std::int64_t layer) const;
 
   void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
   void look_at(const Stream& stream, bool has_h);
   void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);
+
+  /// Memory for parked rows: of others that have come back, or new.
+  Matrix<float> room(std::int64_t rows, std::int64_t width);
   void take_back(std::int64_t layer, Stream& stream);
 
   std::span<const ReducedPiece> pieces_;
@@ -56,7 +62,9 @@ class ReducedPass final : public Router {
   Arena& arena_;
   Arena& parked_arena_;
   RowTable table_;
-  std::vector<Parked> parked_;     // by group
+  std::vector<Parked> parked_;  // by group
+  std::vector<Matrix<float>> spare_;
+  Stream other_{};                 // what the stream changes places with when rows come back
   std::vector<WriteRows> writes_;  // of the present layer
   std::chrono::steady_clock::duration spent_{};
   std::vector<Tensor>* snapshots_ = nullptr;

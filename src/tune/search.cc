@@ -97,12 +97,23 @@ class Search {
     return total / static_cast<double>(layers_);
   }
 
+  /// The cut of a prompt no token of which belongs to a tier: the last block's output is needed for one token alone.
+  double least_cut() { return 1 - *cost(std::string(static_cast<std::size_t>(layers_), 'F')); }
+
   /// Of the present schedule.
   double cut() {
-    const std::string full(static_cast<std::size_t>(layers_), 'F');
-    double total = (1 - prompts_.tiers.back()) * *cost(full);
-    for (std::size_t tier = 0; tier < ops_.size(); ++tier) total += share(tier) * *cost(ops_[tier]);
-    return 1 - total;
+    double saved = (1 - prompts_.tiers.back()) * least_cut();
+    for (std::size_t tier = 0; tier < ops_.size(); ++tier) saved += share(tier) * (1 - *cost(ops_[tier]));
+    return saved;
+  }
+
+  /// By how much tiers must shrink for the cut to be the one asked for: cells are too coarse to meet it.
+  double shrinkage() {
+    const double rest = least_cut() * (1 - prompts_.tiers.back());
+    const double of_tiers = cut() - rest;
+    // With edges times s, tiers save s * of_tiers and all others least_cut() of what they hold.
+    const double s = (options_.flops - least_cut()) / (of_tiers - least_cut() * prompts_.tiers.back());
+    return s > 0 && s < 1 ? s : 1;
   }
 
   Reduction::Core core_of(const std::vector<std::string>& ops) {
@@ -222,8 +233,11 @@ class Search {
   SearchResult result() {
     SearchResult result;
     result.rule.up_to = prompts_.up_to;
+    const double shrinkage = this->shrinkage();
     for (std::size_t tier = 0; tier < ops_.size(); ++tier) {
-      result.rule.tiers.push_back({prompts_.tiers[tier], ops_[tier]});
+      const double until =
+          shrinkage < 1 ? std::round(1e4 * shrinkage * prompts_.tiers[tier]) / 1e4 : prompts_.tiers[tier];
+      result.rule.tiers.push_back({until, ops_[tier]});
       for (std::int64_t layer = 0; layer < layers_; ++layer) {
         const std::optional<WriteMapKey> key = map_needed(options_.rule, ops_[tier], layer);
         if (!key) continue;
@@ -232,7 +246,7 @@ class Search {
       }
     }
     result.sensitivities = sensitivities_;
-    result.cut = cut();
+    result.cut = shrinkage < 1 ? options_.flops : cut();
     return result;
   }
 

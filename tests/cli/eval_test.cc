@@ -108,6 +108,9 @@ TEST_F(Eval, TableAndResume) {
 }
 
 TEST_F(Eval, BadInputIsNamed) {
+  for (const std::string shard : {"0/2", "3/2", "2", "/", "1/", "a/b", "1/2x", "-1/2", "1/99999999999999999999999"}) {
+    EXPECT_TRUE(is_refused(molt(arguments({"--shard", shard})), {"--shard is '" + shard + "'", "2/8"}));
+  }
   EXPECT_TRUE(is_refused(molt({"eval", demo_model(), "--tasks", "lambada", "--data", folder_.path()}),
                          {"unknown task 'lambada'", "lambada_openai", "recall"}));
   EXPECT_TRUE(is_refused(molt({"eval", demo_model(), "--tasks", "recall", "--data", folder_.path()}),

@@ -43,7 +43,7 @@ class Evaluate : public testing::Test {
   }
 
   static EvaluateOptions options(Journal* journal = nullptr) {
-    return {.window = 64, .kl = true, .journal = journal, .progress = {}};
+    return {.window = 64, .kl = true, .journal = journal, .shard = {}, .progress = {}};
   }
 
   /// All but the times.
@@ -72,6 +72,31 @@ TEST_F(Evaluate, CutOfNothingDiffersByNothing) {
       EXPECT_EQ(row.reduced, 0);
     }
   }
+}
+
+TEST_F(Evaluate, ShardsMeetInAJournal) {
+  const std::vector<TaskItems> tasks{task(40, 5)};
+  const std::vector<Setting> both = settings({"oldest:flops=0.3", "bypass:flops=0.3"});
+  const std::string whole = findings(evaluate(model_, tasks, both, options()));
+
+  const TempFolder folder;
+  const std::string path = folder / "run.jsonl";
+  std::int64_t items = 0;
+  for (std::size_t part = 0; part < 3; ++part) {
+    Journal journal(path, model_, 64);
+    EvaluateOptions of_part = options(&journal);
+    of_part.shard = {.index = part, .count = 3};
+    const Evaluation evaluation = evaluate(model_, tasks, both, of_part);
+    EXPECT_TRUE(evaluation.complete);
+    EXPECT_GT(evaluation.tasks[0].items, 0);
+    EXPECT_LT(evaluation.tasks[0].items, 40);
+    items += evaluation.tasks[0].items;
+  }
+  EXPECT_EQ(items, 40);
+  Journal journal(path, model_, 64);
+  EvaluateOptions rest = options(&journal);
+  rest.progress = [](std::int64_t, std::int64_t) { return ADD_FAILURE() << "something was left to compute", false; };
+  EXPECT_EQ(findings(evaluate(model_, tasks, both, rest)), whole);
 }
 
 TEST_F(Evaluate, ComparesItemByItem) {
