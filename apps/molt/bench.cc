@@ -1,6 +1,4 @@
 // molt bench: how fast a model reads a prompt and generates, beside what the machine can do at best.
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -18,6 +16,7 @@
 #include "model_options.h"
 #include "molt/session.h"
 #include "molt/threads.h"
+#include "peak_memory.h"
 #include "progress.h"
 #include "reduce_option.h"
 
@@ -108,12 +107,6 @@ double time_decode(Session& session, std::int64_t tokens, std::int64_t batch, st
     session.feed(sequences);
   }
   return seconds_since(start);
-}
-
-std::int64_t peak_memory_bytes() {
-  struct rusage usage {};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_maxrss * 1024;
 }
 
 struct Report {

@@ -7,15 +7,21 @@
 #include <numeric>
 #include <optional>
 
+#include "base/atomic_file.h"
 #include "base/fail.h"
 #include "command.h"
 #include "eval/evaluate.h"
+#include "eval/report.h"
 #include "eval/scoring.h"
 #include "model/model.h"
 #include "model_options.h"
 #include "molt/generate.h"
+#include "output.h"
+#include "peak_memory.h"
 #include "progress.h"
 #include "reduce_option.h"
+#include "report/comparison_page.h"
+#include "run_facts.h"
 
 namespace molt::cli {
 namespace {
@@ -31,6 +37,7 @@ struct Options {
   std::int64_t window = 2048;
   bool bos = false;
   bool json = false;
+  std::optional<std::string> html;
 };
 
 /// One way of reading the prompt, and what came of it.
@@ -39,6 +46,7 @@ struct Setting {
   const Reduction* reduction;   // null: the dense model
   std::vector<double> seconds;  // of reading the prompt, each repetition
   std::int64_t scratch_bytes = 0;
+  std::optional<std::int64_t> peak_memory_bytes;  // of the process while it read, where the system tells
   Generation generation;
   eval::Score score;  // of the suffix, if there is one
 
@@ -105,11 +113,13 @@ void measure(const Options& options, const Model& model, const Text& text, std::
       Session session(model, {.window = options.window, .progress = {}});
       State state(model);
       if (round == 0) {
+        const bool fresh = restart_peak_memory();
         GenerateOptions generate_options;
         generate_options.max_tokens = options.max_tokens;
         generate_options.reduction = setting.reduction;
         setting.generation = generate(session, state, text.prompt, generate_options);
         setting.scratch_bytes = session.scratch_bytes();
+        if (fresh) setting.peak_memory_bytes = peak_memory_bytes();
       } else {
         const auto start = std::chrono::steady_clock::now();
         session.feed(state, text.prompt, {.reduction = setting.reduction});
@@ -146,26 +156,37 @@ std::string by_layer(const Setting& setting, std::int64_t tokens, std::int64_t l
   return line;
 }
 
-void print(const Model& model, const Text& text, const std::vector<Setting>& settings) {
+report::Comparison summarize(const Options& options, const Model& model, const Text& text,
+                             const std::vector<Setting>& settings) {
+  report::Comparison comparison;
+  comparison.model = name_of_model(model);
+  comparison.facts = run_facts(model, options.model);
+  comparison.facts.push_back({"text", options.prompt ? "--prompt" : options.prompt_file});
+  comparison.facts.push_back({"window", fmt::format("{} tokens", options.window)});
+  comparison.facts.push_back({"timing", fmt::format("median of {}", options.repeat)});
+  comparison.tokens = report::spell(model.tokenizer(), text.prompt);
+  comparison.layers = model.core()->config().n_layer;
+  comparison.suffix_tokens = static_cast<std::int64_t>(text.suffix.size());
+  comparison.suffix = model.tokenizer().decode(text.suffix);
+  for (const Setting& setting : settings) {
+    report::Compared& row = comparison.settings.emplace_back();
+    row.reading = {setting.name, {}, setting.scratch_bytes};
+    if (setting.reduction != nullptr) row.reading.record = setting.generation.reduction;
+    row.seconds = setting.median_seconds();
+    row.peak_memory_bytes = setting.peak_memory_bytes;
+    if (!text.suffix.empty()) row.nll = setting.nll();
+    row.kl = setting.score.kl;
+    row.text = setting.generation.text;
+  }
+  return comparison;
+}
+
+void print(const Model& model, const Text& text, const std::vector<Setting>& settings,
+           const report::Comparison& comparison) {
   std::size_t width = 7;
   for (const Setting& setting : settings) width = std::max(width, setting.name.size());
-  const Setting& dense = settings.front();
-  fmt::print("{}: {} tokens read, the next {} of the text scored\n\n", model.source(), text.prompt.size(),
-             text.suffix.size());
-  fmt::print("{:<{}}  {:>8}  {:>9}  {:>7}  {:>7}  {:>7}  {:>7}\n", "", width, "FLOPs", "time", "speed", "NLL", "change",
-             "KL");
-  for (const Setting& setting : settings) {
-    fmt::print("{:<{}}  {:>7.1f}%  {:>6.1f} ms  {:>6.2f}x", setting.name, width,
-               -100 * setting.generation.reduction.cut() + 0.0, 1e3 * setting.median_seconds(),
-               dense.median_seconds() / setting.median_seconds());
-    if (!text.suffix.empty()) {
-      fmt::print("  {:>7.3f}", setting.nll());
-      if (setting.reduction != nullptr) {
-        fmt::print("  {:>+7.3f}  {:>7.4f}", setting.nll() - dense.nll(), setting.score.kl.value_or(0));
-      }
-    }
-    fmt::print("\n");
-  }
+  fmt::print("{}: {} tokens read, the next {} of the text scored\n\n{}", model.source(), text.prompt.size(),
+             text.suffix.size(), eval::align(report::to_table(comparison)));
   fmt::print("\nTokens that run each block (+ those that only write to its state)\n");
   const std::int64_t layers = model.core()->config().n_layer;
   for (const Setting& setting : settings) {
@@ -188,6 +209,7 @@ nlohmann::json to_json(const Options& options, const Model& model, const Text& t
     nlohmann::json row = {{"setting", setting.name},         {"seconds", setting.median_seconds()},
                           {"all_seconds", setting.seconds},  {"scratch_bytes", setting.scratch_bytes},
                           {"text", setting.generation.text}, {"ids", setting.generation.ids}};
+    row["peak_memory_bytes"] = setting.peak_memory_bytes ? nlohmann::json(*setting.peak_memory_bytes) : nullptr;
     if (!text.suffix.empty()) {
       row["nll"] = setting.nll();
       row["kl"] = setting.reduction == nullptr ? 0.0 : setting.score.kl.value_or(0);
@@ -195,17 +217,24 @@ nlohmann::json to_json(const Options& options, const Model& model, const Text& t
     }
     row["reduction"] = nullptr;
     if (setting.reduction != nullptr) {
-      row["reduction"] = summary_json(setting.generation.reduction);
+      row["reduction"] = cli::to_json(setting.generation.reduction);
       row["reduction"]["spec"] = nlohmann::json::parse(setting.reduction->text());
     }
     rows.push_back(std::move(row));
   }
-  return {{"model", model.source()},      {"tokens", text.prompt.size()},
-          {"suffix", text.suffix.size()}, {"suffix_text", model.tokenizer().decode(text.suffix)},
-          {"window", options.window},     {"settings", std::move(rows)}};
+  nlohmann::json result = describe_run(model, options.model);
+  result.update({{"tokens", text.prompt.size()},
+                 {"prompt_ids", text.prompt},
+                 {"suffix", text.suffix.size()},
+                 {"suffix_ids", text.suffix},
+                 {"suffix_text", model.tokenizer().decode(text.suffix)},
+                 {"window", options.window},
+                 {"settings", std::move(rows)}});
+  return result;
 }
 
 void run(const Options& options) {
+  if (options.html) check_output(*options.html);
   const Model model = options.model.load();
   const std::vector<Reduction> reductions = options.reduce.make_all(model);
   std::vector<Setting> settings{{.name = eval::kDense, .reduction = nullptr}};
@@ -218,10 +247,12 @@ void run(const Options& options) {
   const Text text = read_prompt(options, model);
   score(options, model, text, settings);
   measure(options, model, text, settings);
+  const report::Comparison comparison = summarize(options, model, text, settings);
+  if (options.html) write_file(*options.html, report::comparison_page(comparison));
   if (options.json) {
     std::cout << json_text(to_json(options, model, text, settings), 2) << "\n";
   } else {
-    print(model, text, settings);
+    print(model, text, settings, comparison);
   }
 }
 
@@ -252,10 +283,15 @@ void setup(CLI::App& app) {
       ->type_name("N")
       ->check(count_from(1))
       ->capture_default_str();
-  app.add_flag("--json", options->json, "Print one JSON object instead of tables");
+  app.add_flag("--json", options->json, "Print one JSON object instead of tables, with what became of each token");
+  app.add_option("--html", options->html,
+                 "Also write one page to look at: the figures, the texts, and what each reduction did to each token")
+      ->type_name("FILE");
   app.footer(
       "One text shows, it does not prove: molt eval measures over many, with standard errors. NLL is the mean over the "
-      "scored tokens, KL the divergence of next-token distributions from the dense model's, time that of reading.\n"
+      "scored tokens, KL the divergence of next-token distributions from the dense model's, time that of reading, "
+      "memory the most that the process held meanwhile, working what "
+      "reading took of it besides the weights.\n"
       "Example:\n"
       "  molt compare models/demo --prompt-file page.txt --reduce bypass:flops=0.3 --reduce truncate:flops=0.3");
   app.callback([options] { run(*options); });

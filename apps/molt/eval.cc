@@ -12,12 +12,15 @@
 #include "base/fail.h"
 #include "command.h"
 #include "eval/evaluate.h"
+#include "eval/passage.h"
 #include "eval/report.h"
 #include "model/model.h"
 #include "model_options.h"
 #include "output.h"
 #include "progress.h"
 #include "reduce_option.h"
+#include "report/evaluation_page.h"
+#include "run_facts.h"
 
 namespace molt::cli {
 namespace {
@@ -37,7 +40,9 @@ struct Options {
   bool bos = false;
   bool kl = false;
   bool json = false;
+  bool samples = false;
   std::optional<std::string> out;
+  std::optional<std::string> html;
   std::optional<std::string> resume;
   std::string shard = "1/1";
 };
@@ -78,24 +83,51 @@ nlohmann::json describe(const Options& options, const Model& model, const std::v
   for (const eval::Setting& setting : settings) {
     reductions[setting.name] = nlohmann::json::parse(setting.reduction.text());
   }
-  return {{"molt", MOLT_VERSION},
-          {"model", model.source()},
-          {"fingerprint", model.core()->fingerprint()},
-          {"weights", name_of(model.core()->dtype())},
-          {"data", options.data},
-          {"limit", options.limit ? nlohmann::json(*options.limit) : nlohmann::json(nullptr)},
-          {"contexts", options.contexts},
-          {"excerpts", options.excerpts},
-          {"seed", options.seed},
-          {"window", options.window},
-          {"bos", options.bos},
-          {"shard", options.shard},
-          {"reductions", std::move(reductions)}};
+  nlohmann::json result = describe_run(model, options.model);
+  result.update({{"data", options.data},
+                 {"limit", options.limit ? nlohmann::json(*options.limit) : nlohmann::json(nullptr)},
+                 {"contexts", options.contexts},
+                 {"excerpts", options.excerpts},
+                 {"seed", options.seed},
+                 {"window", options.window},
+                 {"bos", options.bos},
+                 {"shard", options.shard},
+                 {"reductions", std::move(reductions)}});
+  return result;
+}
+
+std::vector<report::Fact> facts(const Options& options, const Model& model) {
+  std::vector<report::Fact> facts = run_facts(model, options.model);
+  facts.push_back({"data", fmt::format("{}", fmt::join(options.data, ", "))});
+  facts.push_back({"limit", options.limit ? fmt::format("{} a task", *options.limit) : "none"});
+  if (!options.contexts.empty()) facts.push_back({"contexts", fmt::format("{}", fmt::join(options.contexts, ", "))});
+  if (options.excerpts > 1) facts.push_back({"excerpts", fmt::format("{} a document", options.excerpts)});
+  facts.push_back({"seed", std::to_string(options.seed)});
+  facts.push_back({"window", fmt::format("{} tokens", options.window)});
+  if (options.shard != "1/1") facts.push_back({"shard", options.shard});
+  if (options.bos) facts.push_back({"begin-of-text", "before every context"});
+  return facts;
+}
+
+/// A passage for the token map, read under every setting.
+report::PassageReport read_passage(const Options& options, const Model& model,
+                                   const std::vector<eval::TaskItems>& tasks,
+                                   const std::vector<eval::Setting>& settings) {
+  constexpr std::size_t kTokens = 1024;  // enough to see, and little enough to read
+  const std::vector<TokenId> passage = eval::choose_passage(tasks, kTokens);
+  if (passage.empty() || settings.empty()) return {};
+  return {fmt::format("A context of {} tokens, the first of that length", passage.size()),
+          report::spell(model.tokenizer(), passage), model.core()->config().n_layer,
+          eval::read_passage(model, passage, settings, options.window)};
 }
 
 void run(const Options& options) {
   const eval::Shard shard = read_shard(options.shard);
   if (options.out) check_output(*options.out);
+  if (options.html) check_output(*options.html);
+  if (options.samples && !options.json && !options.out) {
+    fail("--samples has nowhere to go: ask for --json, or name a file with --out");
+  }
   const Model model = options.model.load();
   model.tokenizer();  // says what to do when there is none
   const std::vector<eval::Setting> settings = make_settings(model, options.reduce);
@@ -116,6 +148,7 @@ void run(const Options& options) {
   eval::EvaluateOptions evaluate_options{
       .window = options.window, .kl = options.kl, .journal = nullptr, .shard = shard, .progress = {}};
   if (journal) evaluate_options.journal = &*journal;
+  evaluate_options.samples = options.samples;
   evaluate_options.progress = [&](std::int64_t done, std::int64_t total) {
     progress.update(done, total);
     return interrupted == 0;
@@ -127,7 +160,17 @@ void run(const Options& options) {
   nlohmann::json result = describe(options, model, settings);
   result["complete"] = evaluation.complete;
   result["tasks"] = eval::to_json(evaluation);
+  for (std::size_t t = 0; t < tasks.size() && options.samples; ++t) {
+    result["tasks"][t]["samples"] = eval::samples_to_json(tasks[t], evaluation.tasks[t], model.tokenizer());
+  }
   if (options.out) write_file(*options.out, json_text(result, 2) + "\n");
+  if (options.html) {
+    // Who stops a run wants to wait for nothing more.
+    const report::PassageReport passage =
+        evaluation.complete ? read_passage(options, model, tasks, settings) : report::PassageReport();
+    write_file(*options.html,
+               report::evaluation_page(name_of_model(model), facts(options, model), evaluation, passage));
+  }
   if (options.json) {
     std::cout << json_text(result, 2) << "\n";
   } else {
@@ -197,6 +240,13 @@ void setup(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("--json", options->json, "Print one JSON object instead of tables");
   app.add_option("-o,--out", options->out, "Also write that JSON object to a file")->type_name("FILE");
+  app.add_flag("--samples", options->samples,
+               "In that JSON object also every item: what was scored, and the log-probability of each of its tokens "
+               "under every setting");
+  app.add_option("--html", options->html,
+                 "Also write one page to look at: tables, plots of quality, time and memory against the cut, and a "
+                 "passage whose tokens show what each reduction did to them")
+      ->type_name("FILE");
   app.footer(
       "Figures come with their standard errors (items from one document count as dependent); \"change\" is the mean "
       "difference from the dense model, item by item, with the much smaller error of paired differences. All --reduce, "
@@ -208,7 +258,9 @@ void setup(CLI::App& app) {
       "  molt eval models/demo --tasks lambada_openai --data eval/ --limit 200\n"
       "  molt eval models/demo --tasks suffix_nll,recall --data heldout.txt --reduce bypass:flops=0.3 \\\n"
       "      --reduce truncate:flops=0.3 --contexts 512,1024\n"
-      "  molt eval models/demo --tasks suffix_nll --data heldout.txt --reduce utr:flops=0.2 --kl --resume run.jsonl");
+      "  molt eval models/demo --tasks suffix_nll --data heldout.txt --reduce utr:flops=0.2 --kl --resume run.jsonl "
+      "\\\n"
+      "      --html report.html");
   app.callback([options] { run(*options); });
 }
 

@@ -186,16 +186,18 @@ std::vector<Score> scores_of(const std::vector<Address>& addresses, const Run& r
 class Reporter {
  public:
   Reporter(const TaskItems& task, const std::vector<std::vector<Address>>& addresses, const std::vector<Run>& runs,
-           const std::vector<Prompt>& prompts, bool kl)
-      : task_(task), addresses_(addresses), runs_(runs), prompts_(prompts), kl_(kl) {}
+           const std::vector<Prompt>& prompts, const EvaluateOptions& options)
+      : task_(task), addresses_(addresses), runs_(runs), prompts_(prompts), options_(options) {}
 
   TaskReport report() {
-    TaskReport report{task_.name, task_.task, 0, static_cast<std::int64_t>(task_.items.size()), {}};
+    TaskReport report{task_.name, task_.task, 0, static_cast<std::int64_t>(task_.items.size()), {}, {}, {}};
+    for (const Run& run : runs_) report.settings.push_back(run.name);
     std::vector<std::string> names{""};
     std::map<std::string, std::vector<std::size_t>> members;
     for (std::size_t i = 0; i < task_.items.size(); ++i) {
       if (!is_scored(i)) continue;
       ++report.items;
+      if (options_.samples) report.samples.push_back(sample(i));
       members[""].push_back(i);
       for (const std::string& group : task_.items[i].groups) {
         if (std::find(names.begin(), names.end(), group) == names.end()) names.push_back(group);
@@ -220,6 +222,12 @@ class Reporter {
     });
   }
 
+  Sample sample(std::size_t item) const {
+    Sample sample{item, {}};
+    for (const Run& run : runs_) sample.scores.push_back(scores_of(addresses_[item], run));
+    return sample;
+  }
+
   Row row(const std::vector<std::size_t>& items, const Run& run) const {
     Row row;
     row.setting = run.name;
@@ -238,7 +246,8 @@ class Reporter {
       if (run.reduction != nullptr) figure.change = estimate(changes, clusters);
       row.figures.push_back(figure);
     }
-    if (kl_ && run.reduction != nullptr) row.figures.push_back({"kl", divergence(items, clusters, run), std::nullopt});
+    if (options_.kl && run.reduction != nullptr)
+      row.figures.push_back({"kl", divergence(items, clusters, run), std::nullopt});
     return row;
   }
 
@@ -284,7 +293,7 @@ class Reporter {
   const std::vector<std::vector<Address>>& addresses_;  // of each item's requests
   const std::vector<Run>& runs_;
   const std::vector<Prompt>& prompts_;
-  bool kl_;
+  const EvaluateOptions& options_;
 };
 
 std::vector<Run> make_runs(const std::vector<Setting>& settings) {
@@ -320,7 +329,7 @@ Evaluation evaluate(const Model& model, const std::vector<TaskItems>& tasks, con
   Evaluation evaluation;
   evaluation.complete = Runner(model, prompts.all(), runs, options).run();
   for (std::size_t t = 0; t < tasks.size(); ++t) {
-    evaluation.tasks.push_back(Reporter(tasks[t], addresses[t], runs, prompts.all(), options.kl).report());
+    evaluation.tasks.push_back(Reporter(tasks[t], addresses[t], runs, prompts.all(), options).report());
   }
   return evaluation;
 }

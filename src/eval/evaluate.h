@@ -45,6 +45,7 @@ struct EvaluateOptions {
   std::int64_t window = 2048;  // of the session
   bool kl = false;             // divergence of next-token distributions from the dense model's
   Journal* journal = nullptr;  // or null: what it holds is not computed again, what is computed is added
+  bool samples = false;        // report every item's scores, too
   Shard shard = {};            // only what it covers is scored and reported
 
   /// Called now and then with the tokens done and in all. False stops: what is done is reported.
@@ -74,12 +75,20 @@ struct GroupReport {
   std::vector<Row> rows;
 };
 
+/// One item's scores.
+struct Sample {
+  std::size_t item;                        // its number in the task
+  std::vector<std::vector<Score>> scores;  // by setting, by request
+};
+
 struct TaskReport {
   std::string name;
   const Task* task;
   std::int64_t items = 0;       // scored under every setting
   std::int64_t items_read = 0;  // that there are
   std::vector<GroupReport> groups;
+  std::vector<std::string> settings;  // their names, the dense model first
+  std::vector<Sample> samples;        // where asked for: of the items scored
 };
 
 struct Evaluation {

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/mmap_file.h"
 #include "base/random.h"
+#include "eval/score_json.h"
 #include "model/model.h"
 
 namespace molt::eval {
@@ -37,20 +38,9 @@ std::string name_of_prompt(const Prompt& prompt) {
   return fmt::format("{:016x}", hash);
 }
 
-/// The double that prints as shortly as `value` does.
-double shortest(float value) {
-  return std::stod(fmt::format("{}", value));
-}
-
 Json to_json(const Outcome& outcome) {
   Json scores = Json::array();
-  for (const Score& score : outcome.scores) {
-    Json logprobs = Json::array();
-    for (const float logprob : score.logprobs) logprobs.push_back(shortest(logprob));
-    Json entry{{"logprobs", std::move(logprobs)}, {"greedy", score.greedy}};
-    if (score.kl) entry["kl"] = *score.kl;
-    scores.push_back(std::move(entry));
-  }
+  for (const Score& score : outcome.scores) scores.push_back(to_json(score));
   return {{"flops", outcome.flops},
           {"dense_flops", outcome.dense_flops},
           {"seconds", outcome.seconds},
@@ -62,11 +52,7 @@ Outcome outcome_of(const Json& json) {
   outcome.flops = json.at("flops").get<double>();
   outcome.dense_flops = json.at("dense_flops").get<double>();
   outcome.seconds = json.at("seconds").get<double>();
-  for (const Json& entry : json.at("scores")) {
-    Score score{entry.at("logprobs").get<std::vector<float>>(), entry.at("greedy").get<bool>(), std::nullopt};
-    if (entry.contains("kl")) score.kl = entry.at("kl").get<double>();
-    outcome.scores.push_back(std::move(score));
-  }
+  for (const Json& entry : json.at("scores")) outcome.scores.push_back(score_of(entry));
   return outcome;
 }
 

@@ -4,13 +4,71 @@
 #include <cmath>
 
 #include "base/fail.h"
+#include "eval/score_json.h"
 
 namespace molt::eval {
 namespace {
 
 using TextRow = std::vector<std::string>;
 
-/// Columns as wide as they need to be, the first one flush left, the others right.
+/// "3.412 ± 0.041", "+0.038 ± 0.010".
+std::string show(const Estimate& estimate, bool sign) {
+  const std::string mean = sign ? fmt::format("{:+.4f}", estimate.mean) : fmt::format("{:.4f}", estimate.mean);
+  return std::isfinite(estimate.error) ? fmt::format("{} ± {:.4f}", mean, estimate.error) : mean;
+}
+
+const Metric* metric_of(const Task& task, const std::string& name) {
+  for (const Metric& metric : task.metrics) {
+    if (metric.name == name) return &metric;
+  }
+  return nullptr;  // kl
+}
+
+std::string exp_name_of(const Task& task, const std::string& name) {
+  const Metric* metric = metric_of(task, name);
+  return metric != nullptr ? metric->exp_name : "";
+}
+
+std::string task_to_text(const TaskReport& task) {
+  std::string text = fmt::format("{}: {}\n", task.name, task.task->summary);
+  for (const Metric& metric : task.task->metrics) text += fmt::format("  {}: {}\n", metric.name, metric.help);
+  if (task.items < task.items_read) {
+    text += fmt::format("  stopped early: {} of {} items scored under every setting\n", task.items, task.items_read);
+  }
+  for (const GroupReport* group : shown_groups(task)) {
+    text += fmt::format("\n{}{}{}\n{}", group->name, group->name.empty() ? "" : ": ", size_of(*group),
+                        align(to_table(task, *group)));
+  }
+  return text;
+}
+
+Json number(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json to_json(const Estimate& estimate) {
+  return {{"mean", number(estimate.mean)}, {"error", number(estimate.error)}};
+}
+
+Json to_json(const Task& task, const Row& row) {
+  Json figures = Json::object();
+  for (const Figure& figure : row.figures) {
+    Json entry = to_json(figure.value);
+    if (figure.change) entry["change"] = to_json(*figure.change);
+    if (const std::string name = exp_name_of(task, figure.metric); !name.empty()) {
+      const double value = std::exp(figure.value.mean);
+      entry[name] = {{"mean", number(value)}, {"error", number(value * figure.value.error)}};
+    }
+    figures[figure.metric] = std::move(entry);
+  }
+  return {{"setting", row.setting}, {"cut_asked", row.cut_asked ? Json(*row.cut_asked) : Json(nullptr)},
+          {"cut", row.cut},         {"reduced_share", row.reduced},
+          {"seconds", row.seconds}, {"tokens", row.tokens},
+          {"figures", figures}};
+}
+
+}  // namespace
+
 std::string align(const std::vector<TextRow>& rows) {
   // Characters, not bytes: all that is not ASCII here is the sign ± of two.
   const auto width_of = [](const std::string& cell) {
@@ -34,25 +92,7 @@ std::string align(const std::vector<TextRow>& rows) {
   return text;
 }
 
-/// "3.412 ± 0.041", "+0.038 ± 0.010".
-std::string show(const Estimate& estimate, bool sign) {
-  const std::string mean = sign ? fmt::format("{:+.4f}", estimate.mean) : fmt::format("{:.4f}", estimate.mean);
-  return std::isfinite(estimate.error) ? fmt::format("{} ± {:.4f}", mean, estimate.error) : mean;
-}
-
-const Metric* metric_of(const Task& task, const std::string& name) {
-  for (const Metric& metric : task.metrics) {
-    if (metric.name == name) return &metric;
-  }
-  return nullptr;  // kl
-}
-
-std::string exp_name_of(const Task& task, const std::string& name) {
-  const Metric* metric = metric_of(task, name);
-  return metric != nullptr ? metric->exp_name : "";
-}
-
-std::string group_to_text(const TaskReport& task, const GroupReport& group) {
+std::vector<TextRow> to_table(const TaskReport& task, const GroupReport& group) {
   const Row& dense = group.rows.front();
   const bool compares = group.rows.size() > 1;
   std::vector<TextRow> rows(1);
@@ -85,51 +125,22 @@ std::string group_to_text(const TaskReport& task, const GroupReport& group) {
     cells.push_back(fmt::format("{:.1f} s", row.seconds));
     if (compares) cells.push_back(dense.seconds > 0 ? fmt::format("{:.2f}", row.seconds / dense.seconds) : "");
   }
-  const Estimate& size = dense.figures.front().value;
-  return fmt::format("{}{}{} items{}\n{}", group.name, group.name.empty() ? "" : ": ", size.items,
-                     size.clusters < size.items ? fmt::format(" from {} documents", size.clusters) : "", align(rows));
+  return rows;
 }
 
-std::string task_to_text(const TaskReport& task) {
-  std::string text = fmt::format("{}: {}\n", task.name, task.task->summary);
-  for (const Metric& metric : task.task->metrics) text += fmt::format("  {}: {}\n", metric.name, metric.help);
-  if (task.items < task.items_read) {
-    text += fmt::format("  stopped early: {} of {} items scored under every setting\n", task.items, task.items_read);
-  }
-  // All items together say something only where groups are alike, which a task says by having no groups.
+std::vector<const GroupReport*> shown_groups(const TaskReport& task) {
+  std::vector<const GroupReport*> groups;
   for (const GroupReport& group : task.groups) {
-    if (group.name.empty() && task.groups.size() > 1) continue;
-    text += fmt::format("\n{}", group_to_text(task, group));
+    if (!group.name.empty() || task.groups.size() == 1) groups.push_back(&group);
   }
-  return text;
+  return groups;
 }
 
-Json number(double value) {
-  return std::isfinite(value) ? Json(value) : Json(nullptr);
+std::string size_of(const GroupReport& group) {
+  const Estimate& size = group.rows.front().figures.front().value;
+  return fmt::format("{} items{}", size.items,
+                     size.clusters < size.items ? fmt::format(" from {} documents", size.clusters) : "");
 }
-
-Json to_json(const Estimate& estimate) {
-  return {{"mean", number(estimate.mean)}, {"error", number(estimate.error)}};
-}
-
-Json to_json(const Task& task, const Row& row) {
-  Json figures = Json::object();
-  for (const Figure& figure : row.figures) {
-    Json entry = to_json(figure.value);
-    if (figure.change) entry["change"] = to_json(*figure.change);
-    if (const std::string name = exp_name_of(task, figure.metric); !name.empty()) {
-      const double value = std::exp(figure.value.mean);
-      entry[name] = {{"mean", number(value)}, {"error", number(value * figure.value.error)}};
-    }
-    figures[figure.metric] = std::move(entry);
-  }
-  return {{"setting", row.setting}, {"cut_asked", row.cut_asked ? Json(*row.cut_asked) : Json(nullptr)},
-          {"cut", row.cut},         {"reduced_share", row.reduced},
-          {"seconds", row.seconds}, {"tokens", row.tokens},
-          {"figures", figures}};
-}
-
-}  // namespace
 
 std::string to_text(const Evaluation& evaluation) {
   std::string text;
@@ -162,6 +173,35 @@ Json to_json(const Evaluation& evaluation) {
                      {"groups", std::move(groups)}});
   }
   return tasks;
+}
+
+Json samples_to_json(const TaskItems& task, const TaskReport& report, const Tokenizer& tokenizer) {
+  Json samples = Json::array();
+  for (const Sample& sample : report.samples) {
+    const Item& item = task.items[sample.item];
+    Json requests = Json::array();
+    for (const Request& request : item.requests) {
+      requests.push_back({{"context_tokens", request.context.size()},
+                          {"continuation", tokenizer.decode(request.continuation)},
+                          {"continuation_ids", request.continuation}});
+    }
+    Json settings = Json::object();
+    for (std::size_t s = 0; s < sample.scores.size(); ++s) {
+      const std::vector<Score>& scores = sample.scores[s];
+      Json entry{{"figures", Json::object()}, {"scores", Json::array()}};
+      for (const Metric& metric : task.task->metrics) {
+        entry["figures"][metric.name] = number(metric.value(item, scores));
+      }
+      for (const Score& score : scores) entry["scores"].push_back(to_json(score));
+      settings[report.settings[s]] = std::move(entry);
+    }
+    samples.push_back({{"item", sample.item},
+                       {"document", item.cluster},
+                       {"groups", item.groups},
+                       {"requests", std::move(requests)},
+                       {"settings", std::move(settings)}});
+  }
+  return samples;
 }
 
 }  // namespace molt::eval

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "molt/generate.h"
+#include "tests/support/markup.h"
 #include "tests/support/molt_command.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
@@ -73,6 +74,8 @@ TEST(Compare, ItsFiguresAreTheLibrarys) {
     EXPECT_EQ(row["all_seconds"].size(), 2U);
     EXPECT_GT(row["seconds"].get<double>(), 0);
     EXPECT_GT(row["scratch_bytes"].get<double>(), 0);
+    // The process held the weights, too: 11 million float32 numbers and more.
+    EXPECT_GT(row["peak_memory_bytes"].get<double>(), row["scratch_bytes"].get<double>() + 44e6);
     State fresh(model);
     GenerateOptions options;
     options.max_tokens = 7;
@@ -83,6 +86,8 @@ TEST(Compare, ItsFiguresAreTheLibrarys) {
     } else {
       EXPECT_EQ(row["reduction"]["full_by_layer"].get<std::vector<std::int64_t>>(), record.full);
       EXPECT_EQ(row["reduction"]["cut"].get<double>(), record.cut());
+      ASSERT_EQ(row["reduction"]["fates"].size(), record.fates.size());
+      EXPECT_EQ(row["reduction"]["fates"][0]["position"], record.fates[0].position);
     }
   }
 }
@@ -96,6 +101,24 @@ TEST(Compare, TheTableShowsLayersAndTexts) {
         "0-1: 1121, 2-13: 748, 14-15: 1121\n", "the text", "leaning against it myself.\\n\""}) {
     EXPECT_THAT(finished.out, HasSubstr(part));
   }
+}
+
+TEST(Compare, HtmlIsOnePageOfItsOwn) {
+  const TempFolder folder;
+  const std::string text =
+      folder.write("text.txt", "</script> \"The\" old man & the sea \xF0\x9F\x99\x82 \x01\n<b>again</b>");
+  const std::string path = folder / "page.html";
+  const auto finished = molt({"compare", demo_model(), "--prompt-file", text, "--suffix", "4", "-n", "3", "--repeat",
+                              "1", "--reduce", "utr:flops=0.3", "--html", path});
+  ASSERT_TRUE(succeeds(finished));
+  EXPECT_THAT(finished.out, HasSubstr("How it goes on"));
+  const std::string html = testing_support::read_file(path);
+  EXPECT_TRUE(testing_support::loads_nothing(html));
+  for (const char* part : {"<h1>demo</h1>", "memory", "🙂", "␁", "fingerprint", "behind block"}) {
+    EXPECT_THAT(html, HasSubstr(part));
+  }
+  EXPECT_TRUE(
+      is_refused(molt({"compare", demo_model(), "-p", "x", "--html", folder / "no/page.html"}), {"no/page.html"}));
 }
 
 TEST(Compare, WithoutASuffixNothingIsScored) {

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/support/markup.h"
 #include "tests/support/molt_command.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
@@ -54,6 +55,45 @@ TEST_F(Eval, JsonHoldsEveryFigure) {
   EXPECT_GT(rows[1]["figures"]["kl"]["mean"].get<double>(), 0);
   EXPECT_GT(rows[1]["cut"].get<double>(), 0.1);
   EXPECT_TRUE(rows[0]["figures"].contains("acc"));
+}
+
+TEST_F(Eval, SamplesHoldEveryItem) {
+  const auto finished = molt(arguments({"--reduce", "truncate:flops=0.3", "--json", "--samples", "--limit", "2"}));
+  ASSERT_TRUE(succeeds(finished));
+  const json task = json::parse(finished.out)["tasks"][0];
+  ASSERT_EQ(task["samples"].size(), 2U);
+  EXPECT_EQ(task["samples"][1]["requests"][0]["continuation"], " sea");
+  const std::size_t tokens = task["samples"][1]["requests"][0]["continuation_ids"].size();
+  for (const char* setting : {"dense", "truncate:flops=0.3"}) {
+    double sum = 0;
+    for (const json& sample : task["samples"]) {
+      const json& entry = sample["settings"][setting];
+      double nll = 0;
+      for (const json& logprob : entry["scores"][0]["logprobs"]) nll -= logprob.get<double>();
+      EXPECT_NEAR(entry["figures"]["nll"].get<double>(), nll, 1e-5);
+      sum += nll;
+    }
+    EXPECT_EQ(task["samples"][1]["settings"][setting]["scores"][0]["logprobs"].size(), tokens);
+    const json& rows = task["groups"][0]["settings"];
+    const json& row = rows[std::string(setting) == "dense" ? 0 : 1];
+    EXPECT_NEAR(row["figures"]["nll"]["mean"].get<double>(), sum / 2, 1e-5);
+  }
+  EXPECT_TRUE(is_refused(molt(arguments({"--samples"})), {"--samples", "--json", "--out"}));
+}
+
+TEST_F(Eval, HtmlIsOnePageOfItsOwn) {
+  const std::string path = folder_ / "report.html";
+  const auto finished =
+      molt(arguments({"--reduce", "truncate:flops=0.3", "--reduce", "utr:flops=0.2", "--html", path}));
+  ASSERT_TRUE(succeeds(finished));
+  const std::string html = testing_support::read_file(path);
+  EXPECT_TRUE(testing_support::loads_nothing(html));
+  for (const char* part :
+       {"<h1>demo</h1>", "lambada_openai", "3 items of 1 task", "under 2 reductions", "perplexity", "fingerprint",
+        "What each method throws away", "pruned before the first block", "utr:flops=0.2"}) {
+    EXPECT_THAT(html, testing::HasSubstr(part));
+  }
+  EXPECT_TRUE(is_refused(molt(arguments({"--html", folder_ / "no/folder.html"})), {"no/folder"}));
 }
 
 TEST_F(Eval, TableAndResume) {

@@ -139,6 +139,29 @@ TEST_F(Evaluate, ComparesItemByItem) {
   EXPECT_FALSE(odd.rows[0].figures[0].change.has_value());
 }
 
+TEST_F(Evaluate, SamplesAreWhatTheFiguresAreMadeOf) {
+  const TaskItems made = task(9, 7);
+  EvaluateOptions asked = options();
+  EXPECT_TRUE(evaluate(model_, {made}, {}, asked).tasks[0].samples.empty());
+  asked.samples = true;
+  const auto result = evaluate(model_, {made}, settings({"truncate:flops=0.4"}), asked);
+  const TaskReport& report = result.tasks[0];
+  EXPECT_EQ(report.settings, (std::vector<std::string>{"dense", "truncate:flops=0.4"}));
+  ASSERT_EQ(report.samples.size(), 9U);
+  for (std::size_t s = 0; s < 2; ++s) {
+    double sum = 0;
+    for (const Sample& sample : report.samples) {
+      ASSERT_EQ(sample.scores.size(), 2U);
+      ASSERT_EQ(sample.scores[s].size(), 1U);
+      const auto& continuation = made.items[sample.item].requests[0].continuation;
+      EXPECT_EQ(sample.scores[s][0].logprobs.size(), continuation.size());
+      EXPECT_EQ(sample.scores[s][0].kl.has_value(), s > 0);
+      sum += nll_mean(sample.scores[s][0]);
+    }
+    EXPECT_NEAR(sum / 9, report.groups[0].rows[s].figures[0].value.mean, 1e-9);
+  }
+}
+
 TEST_F(Evaluate, OtherTasksChangeNothing) {
   const TaskItems first = task(8, 7);
   const TaskItems second = task(9, 8);
