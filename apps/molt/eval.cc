@@ -33,6 +33,7 @@ struct Options {
   std::int64_t excerpts = 1;
   std::int64_t seed = 0;
   std::int64_t window = 2048;
+  std::int64_t max_length = 2048;
   bool bos = false;
   bool kl = false;
   bool json = false;
@@ -70,8 +71,22 @@ nlohmann::json describe(const Options& options, const Model& model, const std::v
           {"excerpts", options.excerpts},
           {"seed", options.seed},
           {"window", options.window},
+          {"max_length", options.max_length},
           {"bos", options.bos},
           {"reductions", std::move(reductions)}};
+}
+
+/// What of its data a task could not use, or not whole; empty when that is nothing.
+std::string shortfall(const eval::TaskItems& task) {
+  std::string text;
+  if (const std::size_t count = task.problems.count(); count > 0) {
+    text += fmt::format("{}: {} broken {} left out\n", task.name, count, count == 1 ? "line" : "lines");
+  }
+  if (task.shortened > 0) {
+    text += fmt::format("{}: {} of {} items longer than --max-length; their contexts lost their beginnings\n",
+                        task.name, task.shortened, task.items.size());
+  }
+  return text;
 }
 
 void run(const Options& options) {
@@ -85,10 +100,14 @@ void run(const Options& options) {
                         .contexts = options.contexts,
                         .excerpts = options.excerpts,
                         .seed = static_cast<std::uint64_t>(options.seed),
-                        .add_bos = options.bos};
+                        .add_bos = options.bos,
+                        .max_length = options.max_length};
   std::sort(input.contexts.begin(), input.contexts.end());
   input.contexts.erase(std::unique(input.contexts.begin(), input.contexts.end()), input.contexts.end());
   const std::vector<eval::TaskItems> tasks = eval::read_tasks(options.tasks, options.data, input);
+  for (const eval::TaskItems& task : tasks) {
+    if (task.problems.count() > 0) fmt::print(stderr, "{}{}\n", shortfall(task), task.problems.text("  "));
+  }
 
   std::optional<eval::Journal> journal;
   if (options.resume) journal.emplace(*options.resume, model, options.window);
@@ -107,11 +126,16 @@ void run(const Options& options) {
   nlohmann::json result = describe(options, model, settings);
   result["complete"] = evaluation.complete;
   result["tasks"] = eval::to_json(evaluation);
+  for (std::size_t t = 0; t < tasks.size(); ++t) {
+    result["tasks"][t]["lines_left_out"] = tasks[t].problems.count();
+    result["tasks"][t]["items_shortened"] = tasks[t].shortened;
+  }
   if (options.out) write_file(*options.out, json_text(result, 2) + "\n");
   if (options.json) {
     std::cout << json_text(result, 2) << "\n";
   } else {
     std::cout << eval::to_text(evaluation);
+    for (const eval::TaskItems& task : tasks) std::cout << shortfall(task);
   }
   std::cout.flush();
   if (evaluation.complete) return;
@@ -165,6 +189,12 @@ void setup(CLI::App& app) {
       ->type_name("N")
       ->check(count_from(1))
       ->capture_default_str();
+  app.add_option("--max-length", options->max_length,
+                 "Tokens that an item of a benchmark may have: of longer ones the context loses its beginning, as in "
+                 "lm-evaluation-harness; also the window of wikitext")
+      ->type_name("N")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.add_option("--resume", options->resume,
                  "Keep results in this file as they come, and take from it what is there already: a run that was "
                  "stopped goes on where it was")
@@ -178,8 +208,14 @@ void setup(CLI::App& app) {
       "the "
       "share of the layers' FLOPs that was saved, which short contexts may keep below what was asked; \"reduced\" the "
       "share of items of which anything was removed; \"time\" what reading the contexts took.\n"
+      "Benchmarks are asked and counted as in lm-evaluation-harness. Their data are files of JSON lines with the "
+      "fields "
+      "of the data sets as published, or prepared ones (query, choices, gold). A broken line is left out, named and "
+      "counted; the others go on.\n"
       "Examples:\n"
       "  molt eval models/demo --tasks lambada_openai --data eval/ --limit 200\n"
+      "  molt eval models/demo --tasks hellaswag,piqa,arc_easy,arc_challenge,winogrande --data eval/ \\\n"
+      "      --reduce bypass:flops=0.2 --resume run.jsonl\n"
       "  molt eval models/demo --tasks suffix_nll,recall --data heldout.txt --reduce bypass:flops=0.3 \\\n"
       "      --reduce truncate:flops=0.3 --contexts 512,1024\n"
       "  molt eval models/demo --tasks suffix_nll --data heldout.txt --reduce utr:flops=0.2 --kl --resume run.jsonl");
