@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "base/fail.h"
 #include "eval/evaluate.h"
 #include "molt/error.h"
 #include "tests/support/paths.h"

@@ -31,7 +31,7 @@ Question parse(const JsonLine& line) {
 }
 
 Task arc(const std::string& summary, std::vector<std::string> files) {
-  return {summary, std::move(files), {normalized_accuracy(), accuracy()}, [](const TaskInput& input) {
+  return {summary, std::move(files), {accuracy(), normalized_accuracy()}, [](const TaskInput& input) {
             return read_questions(input, &parse);
           }};
 }

@@ -37,7 +37,7 @@ Question parse(const JsonLine& line) {
 const Registration<Task> registration{"hellaswag",
                                       {"choose the ending of a description",
                                        {"hellaswag_val.jsonl", "hellaswag.jsonl"},
-                                       {normalized_accuracy(), accuracy()},
+                                       {accuracy(), normalized_accuracy()},
                                        [](const TaskInput& input) { return read_questions(input, &parse); }}};
 
 }  // namespace

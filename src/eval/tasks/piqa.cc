@@ -60,7 +60,7 @@ QuestionParser parser_of(const std::string& path) {
 const Registration<Task> registration{"piqa",
                                       {"choose the way that reaches a goal",
                                        {"piqa_valid.jsonl", "piqa.jsonl"},
-                                       {normalized_accuracy(), accuracy()},
+                                       {accuracy(), normalized_accuracy()},
                                        [](const TaskInput& input) { return read_questions(input, &parser_of); }}};
 
 }  // namespace
