@@ -261,7 +261,7 @@ void setup(CLI::App& app) {
   options->model.add_to(app);
   auto* input = app.add_option_group("input", "The text (one of these)");
   input->add_option("-p,--prompt", options->prompt, "Text to read")->type_name("TEXT");
-  input->add_option("--prompt-file", options->prompt_file, "File with the text to read; - is standard input")
+  input->add_option("--text,--prompt-file", options->prompt_file, "File with the text to read; - is standard input")
       ->type_name("FILE");
   input->require_option(1);
   app.add_flag("--bos", options->bos, "Begin the text with the model's begin-of-text token");

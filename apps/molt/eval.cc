@@ -37,6 +37,7 @@ struct Options {
   std::int64_t excerpts = 1;
   std::int64_t seed = 0;
   std::int64_t window = 2048;
+  std::int64_t max_length = 2048;
   bool bos = false;
   bool kl = false;
   bool json = false;
@@ -90,6 +91,7 @@ nlohmann::json describe(const Options& options, const Model& model, const std::v
                  {"excerpts", options.excerpts},
                  {"seed", options.seed},
                  {"window", options.window},
+                 {"max_length", options.max_length},
                  {"bos", options.bos},
                  {"shard", options.shard},
                  {"reductions", std::move(reductions)}});
@@ -104,6 +106,7 @@ std::vector<report::Fact> facts(const Options& options, const Model& model) {
   if (options.excerpts > 1) facts.push_back({"excerpts", fmt::format("{} a document", options.excerpts)});
   facts.push_back({"seed", std::to_string(options.seed)});
   facts.push_back({"window", fmt::format("{} tokens", options.window)});
+  facts.push_back({"longest item", fmt::format("{} tokens", options.max_length)});
   if (options.shard != "1/1") facts.push_back({"shard", options.shard});
   if (options.bos) facts.push_back({"begin-of-text", "before every context"});
   return facts;
@@ -119,6 +122,19 @@ report::PassageReport read_passage(const Options& options, const Model& model,
   return {fmt::format("A context of {} tokens, the first of that length", passage.size()),
           report::spell(model.tokenizer(), passage), model.core()->config().n_layer,
           eval::read_passage(model, passage, settings, options.window)};
+}
+
+/// What of its data a task could not use, or not whole; empty when that is nothing.
+std::string shortfall(const eval::TaskItems& task) {
+  std::string text;
+  if (const std::size_t count = task.problems.count(); count > 0) {
+    text += fmt::format("{}: {} broken {} left out\n", task.name, count, count == 1 ? "line" : "lines");
+  }
+  if (task.shortened > 0) {
+    text += fmt::format("{}: {} of {} items longer than --max-length; their contexts lost their beginnings\n",
+                        task.name, task.shortened, task.items.size());
+  }
+  return text;
 }
 
 void run(const Options& options) {
@@ -137,10 +153,14 @@ void run(const Options& options) {
                         .contexts = options.contexts,
                         .excerpts = options.excerpts,
                         .seed = static_cast<std::uint64_t>(options.seed),
-                        .add_bos = options.bos};
+                        .add_bos = options.bos,
+                        .max_length = options.max_length};
   std::sort(input.contexts.begin(), input.contexts.end());
   input.contexts.erase(std::unique(input.contexts.begin(), input.contexts.end()), input.contexts.end());
   const std::vector<eval::TaskItems> tasks = eval::read_tasks(options.tasks, options.data, input);
+  for (const eval::TaskItems& task : tasks) {
+    if (task.problems.count() > 0) fmt::print(stderr, "{}{}\n", shortfall(task), task.problems.text("  "));
+  }
 
   std::optional<eval::Journal> journal;
   if (options.resume) journal.emplace(*options.resume, model, options.window);
@@ -160,8 +180,12 @@ void run(const Options& options) {
   nlohmann::json result = describe(options, model, settings);
   result["complete"] = evaluation.complete;
   result["tasks"] = eval::to_json(evaluation);
-  for (std::size_t t = 0; t < tasks.size() && options.samples; ++t) {
-    result["tasks"][t]["samples"] = eval::samples_to_json(tasks[t], evaluation.tasks[t], model.tokenizer());
+  for (std::size_t t = 0; t < tasks.size(); ++t) {
+    result["tasks"][t]["lines_left_out"] = tasks[t].problems.count();
+    result["tasks"][t]["items_shortened"] = tasks[t].shortened;
+    if (options.samples) {
+      result["tasks"][t]["samples"] = eval::samples_to_json(tasks[t], evaluation.tasks[t], model.tokenizer());
+    }
   }
   if (options.out) write_file(*options.out, json_text(result, 2) + "\n");
   if (options.html) {
@@ -175,6 +199,7 @@ void run(const Options& options) {
     std::cout << json_text(result, 2) << "\n";
   } else {
     std::cout << eval::to_text(evaluation);
+    for (const eval::TaskItems& task : tasks) std::cout << shortfall(task);
   }
   std::cout.flush();
   if (evaluation.complete) return;
@@ -228,6 +253,12 @@ void setup(CLI::App& app) {
       ->type_name("N")
       ->check(count_from(1))
       ->capture_default_str();
+  app.add_option("--max-length", options->max_length,
+                 "Tokens that an item of a benchmark may have: of longer ones the context loses its beginning, as in "
+                 "lm-evaluation-harness; also the window of wikitext")
+      ->type_name("N")
+      ->check(count_from(1))
+      ->capture_default_str();
   app.add_option("--resume", options->resume,
                  "Keep results in this file as they come, and take from it what is there already: a run that was "
                  "stopped goes on where it was")
@@ -254,8 +285,14 @@ void setup(CLI::App& app) {
       "the "
       "share of the layers' FLOPs that was saved, which short contexts may keep below what was asked; \"reduced\" the "
       "share of items of which anything was removed; \"time\" what reading the contexts took.\n"
+      "Benchmarks are asked and counted as in lm-evaluation-harness. Their data are files of JSON lines with the "
+      "fields "
+      "of the data sets as published, or prepared ones (query, choices, gold). A broken line is left out, named and "
+      "counted; the others go on.\n"
       "Examples:\n"
       "  molt eval models/demo --tasks lambada_openai --data eval/ --limit 200\n"
+      "  molt eval models/demo --tasks hellaswag,piqa,arc_easy,arc_challenge,winogrande --data eval/ \\\n"
+      "      --reduce bypass:flops=0.2 --resume run.jsonl\n"
       "  molt eval models/demo --tasks suffix_nll,recall --data heldout.txt --reduce bypass:flops=0.3 \\\n"
       "      --reduce truncate:flops=0.3 --contexts 512,1024\n"
       "  molt eval models/demo --tasks suffix_nll --data heldout.txt --reduce utr:flops=0.2 --kl --resume run.jsonl "

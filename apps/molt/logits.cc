@@ -16,6 +16,7 @@
 #include "output.h"
 #include "progress.h"
 #include "reduce_option.h"
+#include "token_rows.h"
 
 namespace molt::cli {
 namespace {
@@ -57,38 +58,16 @@ std::vector<TokenId> parse_ids(std::string_view text, const std::string& where) 
   }
 }
 
-/// The rows of input_ids [S, L] or [L] in a safetensors file's bytes.
-Ids read_tensor_ids(const std::string& bytes, const std::string& path) {
-  const SafetensorsFile file = read_safetensors(std::as_bytes(std::span(bytes)), nullptr, path);
-  const auto it = file.tensors.find("input_ids");
-  if (it == file.tensors.end()) fail("{}: holds no tensor input_ids; it must be i32 or i64, [sequences, length]", path);
-  const Tensor& tensor = it->second;
-  if (tensor.shape().empty() || tensor.shape().size() > 2 ||
-      (tensor.dtype() != DType::i64 && tensor.dtype() != DType::i32)) {
-    fail("{}: input_ids is {} {}; it must be i32 or i64, [sequences, length] or [length]", path,
-         name_of(tensor.dtype()), to_string(tensor.shape()));
-  }
-  const std::int64_t length = tensor.shape().back();
-  Ids rows;
-  for (std::int64_t at = 0; at < tensor.size(); at += length) {
-    std::vector<TokenId>& row = rows.emplace_back();
-    for (std::int64_t i = at; i < at + length; ++i) {
-      const std::int64_t id =
-          tensor.dtype() == DType::i64 ? tensor.as<std::int64_t>()[i] : tensor.as<std::int32_t>()[i];
-      if (id < 0 || id > INT32_MAX) fail("{}: input_ids holds {}, which is no token id", path, id);
-      row.push_back(static_cast<TokenId>(id));
-    }
-  }
-  return rows;
-}
-
 Ids read_ids(const Options& options, const Model& model) {
   if (options.text) return {model.tokenizer().encode(*options.text)};
   if (options.ids) return {parse_ids(*options.ids, "--ids")};
   const std::string text = read_text(options.ids_file);
   // A safetensors file begins with the length of its header, below 2^32 in practice: zeros in its high bytes. Text has
   // none.
-  if (text.size() >= 8 && text.substr(4, 4) == std::string(4, '\0')) return read_tensor_ids(text, options.ids_file);
+  if (text.size() >= 8 && text.substr(4, 4) == std::string(4, '\0')) {
+    const SafetensorsFile file = read_safetensors(std::as_bytes(std::span(text)), nullptr, options.ids_file);
+    return token_rows(file, "input_ids", options.ids_file);
+  }
   Ids rows;
   std::size_t line_number = 0;
   for (std::size_t begin = 0; begin < text.size();) {

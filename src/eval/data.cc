@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "base/mmap_file.h"
-#include "io/tokenizer/unicode.h"
+#include "eval/text.h"
 #include "io/tokenizer/utf8.h"
 
 namespace molt::eval {
@@ -19,7 +19,8 @@ std::string read_whole(const std::string& path) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// Calls take(line number, line) for each line, the first being 1; lines come without their ends.
+/// Calls take(line number, line, where it begins) for each line, the first being 1, until it returns false; lines come
+/// without their ends.
 template <class Take>
 void for_each_line(std::string_view text, Take take) {
   std::int64_t number = 0;
@@ -27,7 +28,7 @@ void for_each_line(std::string_view text, Take take) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     std::string_view line = text.substr(begin, end - begin);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    take(++number, line, begin);
+    if (!take(++number, line, begin)) return;
     begin = end + 1;
   }
 }
@@ -39,18 +40,6 @@ bool is_blank(std::string_view text) {
 /// " = Title = ", not " = = Section = = ".
 bool is_title(std::string_view line) {
   return line.size() > 6 && line.starts_with(" = ") && line.ends_with(" = ") && line[3] != '=';
-}
-
-/// White space at the end of `text`, in bytes. What counts is what Python's str.rstrip() takes.
-std::size_t trailing_space(std::string_view text) {
-  std::size_t at = text.size();
-  while (at > 0) {
-    const std::size_t before = utf8::previous(text, at);
-    const std::uint32_t c = utf8::decode(text, before).code_point;
-    if (!is_space(c) && !(c >= 0x1C && c <= 0x1F)) break;
-    at = before;
-  }
-  return text.size() - at;
 }
 
 }  // namespace
@@ -71,33 +60,44 @@ Request encode_request(const Tokenizer& tokenizer, std::string context, std::str
   return request;
 }
 
-std::vector<JsonLine> read_json_lines(const std::string& path) {
-  const std::string text = read_whole(path);
-  std::vector<JsonLine> lines;
-  std::vector<std::string> problems;
-  std::size_t broken = 0;
-  for_each_line(text, [&](std::int64_t number, std::string_view line, std::size_t /*begin*/) {
-    if (is_blank(line)) return;
-    const std::string where = fmt::format("{}:{}", path, number);
-    std::string problem;
-    try {
-      Json value = parse_json(line, where);
-      if (value.is_object()) {
-        lines.push_back({where, std::move(value)});
-        return;
-      }
-      problem = fmt::format("{}: must be a JSON object, not {}", where, describe(value));
-    } catch (const Error& error) {
-      problem = error.what();
-    }
-    if (++broken <= kProblemsShown) problems.push_back(problem);
-  });
-  if (broken > 0) {
-    fail("{}{}", fmt::join(problems, "\n"),
-         broken > kProblemsShown ? fmt::format("\nand {} more broken lines", broken - kProblemsShown) : "");
+bool fit(Request& request, std::int64_t max_length) {
+  const auto scored = static_cast<std::int64_t>(request.continuation.size());
+  if (scored > max_length) {
+    fail("what is to be scored has {} tokens, more than the {} that an item may have (--max-length)", scored,
+         max_length);
   }
-  if (lines.empty()) fail("{}: holds no line to evaluate", path);
-  return lines;
+  const std::int64_t excess = static_cast<std::int64_t>(request.context.size()) + scored - (max_length + 1);
+  if (excess <= 0) return false;
+  request.context.erase(request.context.begin(), request.context.begin() + excess);
+  return true;
+}
+
+void Problems::add(std::string problem) {
+  if (++count_ <= kProblemsShown) first_.push_back(std::move(problem));
+}
+
+std::string Problems::text(const std::string& indent) const {
+  std::string text;
+  for (const std::string& problem : first_) text += fmt::format("{}{}{}", text.empty() ? "" : "\n", indent, problem);
+  if (count_ > first_.size()) text += fmt::format("\n{}and {} more", indent, count_ - first_.size());
+  return text;
+}
+
+void read_json_lines(const std::string& path, Problems& problems, const std::function<bool(const JsonLine&)>& take) {
+  const std::string text = read_whole(path);
+  std::size_t index = 0;
+  for_each_line(text, [&](std::int64_t number, std::string_view line, std::size_t /*begin*/) {
+    if (is_blank(line)) return true;
+    const std::string where = fmt::format("{}:{}", path, number);
+    try {
+      JsonLine parsed{where, index++, parse_json(line, where)};
+      if (parsed.value.is_object()) return take(parsed);
+      fail("{}: must be a JSON object, not {}", where, describe(parsed.value));
+    } catch (const Error& error) {
+      problems.add(error.what());
+    }
+    return true;
+  });
 }
 
 std::vector<Document> read_documents(const std::string& path) {
@@ -112,6 +112,7 @@ std::vector<Document> read_documents(const std::string& path) {
   } else {
     for_each_line(text, [&](std::int64_t /*number*/, std::string_view line, std::size_t begin) {
       if (is_title(line)) begins.push_back(begin);
+      return true;
     });
   }
 

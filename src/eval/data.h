@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,14 +26,36 @@ struct Request {
 Request encode_request(const Tokenizer& tokenizer, std::string context, std::string continuation, TokenId bos,
                        bool add_bos);
 
+/// Shortens a request of more than `max_length` + 1 tokens to as many, as lm-evaluation-harness does (the last token is
+/// scored, but never read): the context loses its beginning. Returns whether it did. Throws Error when the continuation
+/// alone has more than `max_length`.
+bool fit(Request& request, std::int64_t max_length);
+
+/// Lines that cannot be used, while the others of their files are.
+class Problems {
+ public:
+  void add(std::string problem);
+
+  std::size_t count() const { return count_; }
+
+  /// The first ones, a line each, and how many more there are. `indent` before each line.
+  std::string text(const std::string& indent = "") const;
+
+ private:
+  std::size_t count_ = 0;
+  std::vector<std::string> first_;
+};
+
 /// One line of a JSONL file.
 struct JsonLine {
   std::string where;  // "FILE:LINE"
+  std::size_t index;  // among those of its file that are not blank, the first being 0
   Json value;         // an object
 };
 
-/// The objects of a JSONL file, blank lines left out. Throws Error listing the first broken lines.
-std::vector<JsonLine> read_json_lines(const std::string& path);
+/// Hands the lines of a JSONL file to `take`, blank ones left out, until it returns false. A line that is no JSON
+/// object, and one for which `take` throws Error, is a problem, and reading goes on with the next.
+void read_json_lines(const std::string& path, Problems& problems, const std::function<bool(const JsonLine&)>& take);
 
 /// A text to be read from its beginning.
 struct Document {

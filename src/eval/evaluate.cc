@@ -238,12 +238,14 @@ class Reporter {
     for (const Metric& metric : task_.task->metrics) {
       std::vector<double> values;
       std::vector<double> changes;
+      std::vector<double> weights;
       for (const std::size_t i : items) {
+        if (metric.weight != nullptr) weights.push_back(metric.weight(task_.items[i]));
         values.push_back(metric.value(task_.items[i], scores_of(addresses_[i], run)));
         changes.push_back(values.back() - metric.value(task_.items[i], scores_of(addresses_[i], runs_.front())));
       }
-      Figure figure{metric.name, estimate(values, clusters), std::nullopt};
-      if (run.reduction != nullptr) figure.change = estimate(changes, clusters);
+      Figure figure{metric.name, estimate(values, clusters, weights), std::nullopt};
+      if (run.reduction != nullptr) figure.change = estimate(changes, clusters, weights);
       row.figures.push_back(figure);
     }
     if (options_.kl && run.reduction != nullptr)

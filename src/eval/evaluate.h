@@ -22,10 +22,13 @@ struct TaskItems {
   std::string name;
   const Task* task;
   std::vector<Item> items;
+  Problems problems = {};      // lines that were left out
+  std::int64_t shortened = 0;  // items that were longer than TaskInput::max_length
 };
 
 /// Finds the tasks under `names` and reads their items. `data`: folders and files. Throws Error listing the tasks that
-/// exist for an unknown one, and what was looked for where a task finds no data. `input` need not have files.
+/// exist for an unknown one, what was looked for where a task finds no data, and what is wrong with the lines of files
+/// that hold no item. `input` need not have files.
 std::vector<TaskItems> read_tasks(const std::vector<std::string>& names, const std::vector<std::string>& data,
                                   TaskInput input);
 

@@ -3,9 +3,9 @@
 namespace molt::eval {
 namespace {
 
-Reading read(const Model& model, std::span<const TokenId> passage, const std::string& name, const Reduction* reduction,
-             std::int64_t window) {
-  Reading reading{name, {}, 0};
+PassageReading read(const Model& model, std::span<const TokenId> passage, const std::string& name,
+                    const Reduction* reduction, std::int64_t window) {
+  PassageReading reading{name, {}, 0};
   Session session(model, {.window = window, .progress = {}});  // its own, so that memory is its own
   State state(model);
   ReductionRecord record;
@@ -35,9 +35,9 @@ std::vector<TokenId> choose_passage(const std::vector<TaskItems>& tasks, std::si
   return best == nullptr ? std::vector<TokenId>() : *best;
 }
 
-std::vector<Reading> read_passage(const Model& model, std::span<const TokenId> passage,
-                                  const std::vector<Setting>& settings, std::int64_t window) {
-  std::vector<Reading> readings{read(model, passage, kDense, nullptr, window)};
+std::vector<PassageReading> read_passage(const Model& model, std::span<const TokenId> passage,
+                                         const std::vector<Setting>& settings, std::int64_t window) {
+  std::vector<PassageReading> readings{read(model, passage, kDense, nullptr, window)};
   for (const Setting& setting : settings) {
     readings.push_back(read(model, passage, setting.name, &setting.reduction, window));
   }

@@ -11,7 +11,7 @@
 namespace molt::eval {
 
 /// How a setting read a passage.
-struct Reading {
+struct PassageReading {
   std::string setting;
   ReductionRecord record;          // the dense model's has no tokens
   std::int64_t scratch_bytes = 0;  // working memory that reading it took
@@ -22,7 +22,7 @@ struct Reading {
 std::vector<TokenId> choose_passage(const std::vector<TaskItems>& tasks, std::size_t length);
 
 /// Reads `passage`, not empty, with the dense model and then under every setting.
-std::vector<Reading> read_passage(const Model& model, std::span<const TokenId> passage,
-                                  const std::vector<Setting>& settings, std::int64_t window);
+std::vector<PassageReading> read_passage(const Model& model, std::span<const TokenId> passage,
+                                         const std::vector<Setting>& settings, std::int64_t window);
 
 }  // namespace molt::eval

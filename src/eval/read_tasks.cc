@@ -44,12 +44,18 @@ std::vector<TaskItems> read_tasks(const std::vector<std::string>& names, const s
     if (std::any_of(tasks.begin(), tasks.end(), [&](const TaskItems& t) { return t.name == name; })) {
       fail("task '{}' is named twice", name);
     }
-    tasks.push_back({name, task, {}});
+    tasks.push_back({.name = name, .task = task, .items = {}});
   }
   for (TaskItems& task : tasks) {  // names first: nobody waits for a file before hearing of a misspelt name
     input.files = files_of(task.name, *task.task, data);
-    task.items = task.task->read(input);
-    if (task.items.empty()) fail("{}: no items in {}", task.name, fmt::join(input.files, ", "));
+    Reading reading = task.task->read(input);
+    if (reading.items.empty()) {
+      if (reading.problems.count() == 0) fail("{}: no items in {}", task.name, fmt::join(input.files, ", "));
+      fail("{}: no line holds an item:\n{}", task.name, reading.problems.text("  "));
+    }
+    task.items = std::move(reading.items);
+    task.problems = std::move(reading.problems);
+    task.shortened = reading.shortened;
   }
   return tasks;
 }

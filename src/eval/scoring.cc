@@ -159,8 +159,9 @@ std::size_t Scorer::batch_size(std::span<const Prompt* const> prompts, bool dist
     const auto& continuations = prompts[p]->continuations;
     tokens += static_cast<std::int64_t>(prompts[p]->context.size());
     bytes += state_bytes_ * static_cast<std::int64_t>(1 + continuations.size());
-    if (distributions) {
-      for (const auto& c : continuations) bytes += static_cast<std::int64_t>(c.size()) * model_.vocab_size() * 4;
+    for (const auto& c : continuations) {
+      tokens += static_cast<std::int64_t>(c.size()) - 1;
+      if (distributions) bytes += static_cast<std::int64_t>(c.size()) * model_.vocab_size() * 4;
     }
     if (p > 0 && (tokens > kWindowsAtOnce * window_ || bytes > kBytesAtOnce)) return p;
   }

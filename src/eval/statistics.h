@@ -15,10 +15,12 @@ struct Estimate {
   std::int64_t clusters = 0;
 };
 
-/// The mean of `values` (at least one) and its standard error, where values of one cluster (items from one document)
-/// need not be independent:
-///   error^2 = G / (G - 1) * sum over clusters of (sum over its values of (value - mean))^2 / n^2
-/// of G clusters and n values (Liang & Zeger 1986). With a cluster for every value this is the usual s / sqrt(n).
-Estimate estimate(std::span<const double> values, std::span<const std::int64_t> clusters);
+/// The mean of `values` (at least one), each counting with its weight (empty: all alike), and its standard error, where
+/// values of one cluster (items from one document) need not be independent:
+///   error^2 = G / (G - 1) * sum over clusters of (sum over its values of weight * (value - mean))^2 / W^2
+/// of G clusters and weights that sum to W (Liang & Zeger 1986; for a ratio of sums this is the usual linearisation).
+/// With a cluster for every value and no weights it is s / sqrt(n).
+Estimate estimate(std::span<const double> values, std::span<const std::int64_t> clusters,
+                  std::span<const double> weights = {});
 
 }  // namespace molt::eval

@@ -12,7 +12,7 @@ namespace molt::report {
 
 /// How one setting read the text, and went on.
 struct Compared {
-  eval::Reading reading;                          // the dense model's has no tokens
+  eval::PassageReading reading;                   // the dense model's has no tokens
   double seconds = 0;                             // of reading; the median
   std::optional<std::int64_t> peak_memory_bytes;  // of the process while it read, where the system tells
   std::optional<double> nll;                      // of the suffix

@@ -117,7 +117,7 @@ Plot memory_plot(const PassageReport& passage, SeriesBook& book) {
   const auto dense = static_cast<double>(passage.readings.front().scratch_bytes);
   std::vector<std::pair<std::string, Point>> points;
   for (std::size_t r = 1; r < passage.readings.size(); ++r) {
-    const eval::Reading& reading = passage.readings[r];
+    const eval::PassageReading& reading = passage.readings[r];
     const auto bytes = static_cast<double>(reading.scratch_bytes);
     points.push_back({reading.setting,
                       {.x = reading.record.cut(),

@@ -16,7 +16,7 @@ struct PassageReport {
   std::string name;  // what it is: "the first 512 tokens of ..."
   std::vector<MapToken> tokens;
   std::int64_t layers = 0;
-  std::vector<eval::Reading> readings;
+  std::vector<eval::PassageReading> readings;
 };
 
 /// `model`: what it is called; `facts`: all else that a reader must know to repeat the run. `passage` may have no

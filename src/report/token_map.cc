@@ -61,7 +61,8 @@ std::string describe(const TokenFate& fate) {
 /// One setting's part of the map.
 class Sheet {
  public:
-  Sheet(const TokenMap& map, const eval::Reading& reading) : map_(map), reading_(reading), fates_(map.tokens.size()) {
+  Sheet(const TokenMap& map, const eval::PassageReading& reading)
+      : map_(map), reading_(reading), fates_(map.tokens.size()) {
     MOLT_CHECK(reading.record.tokens == static_cast<std::int64_t>(map.tokens.size()));
     for (const TokenFate& fate : reading.record.fates) {
       fates_[static_cast<std::size_t>(fate.position)].push_back(&fate);
@@ -191,7 +192,7 @@ class Sheet {
   }
 
   const TokenMap& map_;
-  const eval::Reading& reading_;
+  const eval::PassageReading& reading_;
   std::vector<std::vector<const TokenFate*>> fates_;  // of each token, in order
   std::map<std::int64_t, std::int64_t> left_behind_;  // tokens by the site behind which they first left
   std::map<Kind, std::int64_t> of_kind_;              // and by how

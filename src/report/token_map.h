@@ -32,7 +32,7 @@ std::vector<MapToken> spell(const Tokenizer& tokenizer, std::span<const TokenId>
 struct TokenMap {
   std::vector<MapToken> tokens;
   std::int64_t layers = 0;
-  std::vector<eval::Reading> readings;  // of this passage, reduced
+  std::vector<eval::PassageReading> readings;  // of this passage, reduced
 };
 
 /// The colours of layers, as CSS: light pages paint early ones darkest, dark pages brightest.

@@ -117,8 +117,9 @@ TEST_F(Eval, BadInputIsNamed) {
                          {"recall", "heldout.txt", folder_.path()}));
   EXPECT_TRUE(is_refused(molt({"eval", demo_model(), "--tasks", "lambada_openai", "--data", folder_ / "none"}),
                          {folder_ / "none"}));
-  folder_.write("lambada_test_openai.jsonl", "{\"text\": \"fine so far\"}\n{\"text\": \"broken\n");
-  EXPECT_TRUE(is_refused(molt(arguments({})), {lambada_ + ":2"}));
+  folder_.write("lambada_test_openai.jsonl", "{\"text\": \"ends in nothing \"}\n{\"text\": \"broken\n");
+  EXPECT_TRUE(is_refused(molt(arguments({})), {"no line holds an item", lambada_ + ":1", lambada_ + ":2"}));
+  folder_.write("lambada_test_openai.jsonl", "{\"text\": \"fine so far\"}\n");
   EXPECT_TRUE(is_refused(molt(arguments({"--reduce", "nosuch"})), {"nosuch", "truncate"}));
   EXPECT_TRUE(is_refused(molt(arguments({"--out", folder_ / "no/folder"})), {"no/folder"}));
   EXPECT_TRUE(is_refused(molt({"eval", testing_support::fixture("tiny/mamba2-tiny"), "--tasks", "lambada_openai",
@@ -126,10 +127,44 @@ TEST_F(Eval, BadInputIsNamed) {
                          {"tokenizer"}));
 }
 
+TEST_F(Eval, BrokenLinesAndLongItemsAreToldAndTheRestRuns) {
+  folder_.write("lambada_test_openai.jsonl",
+                "{\"text\": \"The old man opened the door of the house and went into the house\"}\n"
+                "{\"text\": \"broken\n{\"txt\": \"no text\"}\n{\"text\": \"went home\"}\n");
+  const auto table = molt(arguments({"--max-length", "8"}));
+  ASSERT_TRUE(succeeds(table));
+  for (const std::string& part : {lambada_ + ":2", lambada_ + ":3"}) EXPECT_THAT(table.err, testing::HasSubstr(part));
+  EXPECT_THAT(table.out, testing::HasSubstr("2 items"));
+  EXPECT_THAT(table.out, testing::HasSubstr("lambada_openai: 2 broken lines left out"));
+  EXPECT_THAT(table.out, testing::HasSubstr("1 of 2 items longer than --max-length"));
+  const auto finished = molt(arguments({"--json"}));
+  ASSERT_TRUE(succeeds(finished));
+  const json result = json::parse(finished.out);
+  EXPECT_EQ(result["tasks"][0]["items"], 2);
+  EXPECT_EQ(result["tasks"][0]["lines_left_out"], 2);
+  EXPECT_EQ(result["tasks"][0]["items_shortened"], 0);
+}
+
+TEST_F(Eval, QuestionsCountRightAnswersOfEverySetting) {
+  folder_.write("piqa.jsonl",
+                "{\"goal\": \"Boil water\", \"sol1\": \"with a fire\", \"sol2\": \"with zzxq\", \"label\": 0}\n"
+                "{\"goal\": \"Boil an egg\", \"sol1\": \"with vvkj\", \"sol2\": \"with hot water\", \"label\": 1}\n");
+  const auto finished = molt(
+      {"eval", demo_model(), "--tasks", "piqa", "--data", folder_.path(), "--reduce", "truncate:flops=0.2", "--json"});
+  ASSERT_TRUE(succeeds(finished));
+  const json rows = json::parse(finished.out)["tasks"][0]["groups"][0]["settings"];
+  for (const json& row : rows) {
+    EXPECT_EQ(row["figures"]["acc"]["mean"], 1.0);
+    EXPECT_TRUE(row["figures"].contains("acc_norm"));
+  }
+  EXPECT_EQ(rows[1]["figures"]["acc"]["change"]["mean"], 0.0);
+}
+
 TEST_F(Eval, HelpListsTheTasks) {
   const auto help = molt({"eval", "--help"});
   ASSERT_TRUE(succeeds(help));
-  for (const char* part : {"lambada_openai", "suffix_nll", "recall", "heldout.txt", "Examples"}) {
+  for (const char* part : {"lambada_openai", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande", "wikitext",
+                           "suffix_nll", "recall", "heldout.txt", "Examples"}) {
     EXPECT_THAT(help.out, testing::HasSubstr(part));
   }
 }

@@ -41,6 +41,7 @@ class ReduceOption : public testing::Test {
     return {{"generate", {"generate", demo_model(), "--prompt", kPrompt, "-n", "1"}},
             {"compare", {"compare", demo_model(), "-p", kPrompt, "--suffix", "8", "-n", "1", "--repeat", "1"}},
             {"logits", {"logits", demo_model(), "--text", kPrompt, "--out", logits_}},
+            {"score", {"score", demo_model(), "--context", kPrompt, "--continuation", " so it goes"}},
             {"inspect", {"inspect", demo_model(), "--length", "64"}},
             {"bench", {"bench", demo_model(), "--prefill", "64", "--decode", "0", "--repeat", "1", "--no-ceilings"}},
             {"eval", {"eval", demo_model(), "--tasks", "lambada_openai", "--data", lambada_}}};
@@ -105,7 +106,7 @@ TEST_F(ReduceOption, UnknownMethodsKeysAndValuesAreAnsweredWithThoseThatExist) {
 TEST_F(ReduceOption, OnlyWhereSeveralMakeSenseMayItStandTwice) {
   for (const auto& [name, arguments] : commands()) {
     const Finished finished = with(arguments, {"--reduce", "utr", "--reduce", "truncate"});
-    if (name == "generate" || name == "logits") {
+    if (name == "generate" || name == "logits" || name == "score") {
       EXPECT_TRUE(is_refused(finished, {"--reduce"})) << name;
     } else {
       EXPECT_TRUE(succeeds(finished)) << name;

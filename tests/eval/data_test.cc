@@ -72,28 +72,74 @@ TEST_F(Data, ContinuationMayComeOutEmpty) {
   EXPECT_TRUE(encode("The king", "").continuation.empty());
 }
 
+/// All lines of a file, and what is wrong with others.
+std::vector<JsonLine> lines_of(const std::string& path, Problems& problems) {
+  std::vector<JsonLine> lines;
+  read_json_lines(path, problems, [&](const JsonLine& line) {
+    lines.push_back(line);
+    return true;
+  });
+  return lines;
+}
+
 TEST_F(Data, JsonLinesKnowWhereTheyStand) {
   const std::string path = folder_.write("a.jsonl", "{\"a\":1}\n\n{\"a\":2}\r\n  \n{\"a\":3}");
-  const auto lines = read_json_lines(path);
+  Problems problems;
+  const auto lines = lines_of(path, problems);
+  EXPECT_EQ(problems.count(), 0U);
   ASSERT_EQ(lines.size(), 3U);
   EXPECT_EQ(lines[0].where, path + ":1");
   EXPECT_EQ(lines[1].where, path + ":3");
+  EXPECT_EQ(lines[1].index, 1U);
   EXPECT_EQ(lines[2].where, path + ":5");
   EXPECT_EQ(lines[2].value["a"], 3);
 }
 
-TEST_F(Data, BrokenJsonLinesAreAllNamed) {
+TEST_F(Data, BrokenJsonLinesAreNamedAndTheOthersRead) {
   const std::string path = folder_.write("a.jsonl", "{\"a\":1}\n{\"a\":\n[1]\n{\"a\":2}\n");
-  const std::string error = error_of([&] { read_json_lines(path); });
-  EXPECT_THAT(error, HasSubstr(path + ":2"));
-  EXPECT_THAT(error, HasSubstr(path + ":3: must be a JSON object"));
-  EXPECT_THAT(error, testing::Not(HasSubstr(path + ":4")));
+  Problems problems;
+  const auto lines = lines_of(path, problems);
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[1].value["a"], 2);
+  EXPECT_EQ(lines[1].index, 3U);  // broken lines count: a file of labels has one for them, too
+  EXPECT_EQ(problems.count(), 2U);
+  EXPECT_THAT(problems.text(), HasSubstr(path + ":2"));
+  EXPECT_THAT(problems.text(), HasSubstr(path + ":3: must be a JSON object"));
+  EXPECT_THAT(problems.text(), testing::Not(HasSubstr(path + ":4")));
+  EXPECT_THAT(problems.text("> "), testing::StartsWith("> " + path));
 
   std::string many;
   for (int i = 0; i < 20; ++i) many += "oops\n";
-  EXPECT_THAT(error_of([&] { read_json_lines(folder_.write("b.jsonl", many)); }), HasSubstr("and 15 more"));
-  EXPECT_THAT(error_of([&] { read_json_lines(folder_.write("c.jsonl", "\n \n")); }), HasSubstr("no line"));
-  EXPECT_THAT(error_of([&] { read_json_lines(folder_ / "absent.jsonl"); }), HasSubstr("absent.jsonl"));
+  Problems of_many;
+  EXPECT_TRUE(lines_of(folder_.write("b.jsonl", many), of_many).empty());
+  EXPECT_EQ(of_many.count(), 20U);
+  EXPECT_THAT(of_many.text(), HasSubstr("and 15 more"));
+  EXPECT_THAT(error_of([&] { lines_of(folder_ / "absent.jsonl", of_many); }), HasSubstr("absent.jsonl"));
+}
+
+TEST_F(Data, LinesThatAreRefusedAreProblemsToo) {
+  const std::string path = folder_.write("a.jsonl", "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n{\"a\":4}\n");
+  Problems problems;
+  std::vector<int> taken;
+  read_json_lines(path, problems, [&](const JsonLine& line) {
+    if (line.value["a"] == 2) throw Error("two is refused");
+    taken.push_back(line.value["a"].get<int>());
+    return taken.size() < 2;
+  });
+  EXPECT_EQ(taken, (std::vector<int>{1, 3}));  // and 4 was no longer wanted
+  EXPECT_EQ(problems.text(), "two is refused");
+}
+
+TEST_F(Data, LongRequestsLoseTheirBeginnings) {
+  Request request{{1, 2, 3, 4}, {5, 6}};
+  EXPECT_FALSE(fit(request, 5));  // six tokens, of which the last is never read
+  EXPECT_EQ(request.context.size(), 4U);
+  EXPECT_TRUE(fit(request, 3));
+  EXPECT_EQ(request.context, (std::vector<TokenId>{3, 4}));
+  EXPECT_EQ(request.continuation, (std::vector<TokenId>{5, 6}));
+  EXPECT_TRUE(fit(request, 2));
+  EXPECT_EQ(request.context, (std::vector<TokenId>{4}));
+  EXPECT_THAT(error_of([&] { fit(request, 1); }), HasSubstr("has 2 tokens, more than the 1"));
 }
 
 TEST_F(Data, DocumentsAreSeparatedByTheEndOfText) {

@@ -36,7 +36,7 @@ TEST(ReadPassage, RecordsWhatASessionDoes) {
   const std::vector<TokenId> passage = random_ids(model, 90, 7);
   const std::vector<Setting> settings{{"truncate:flops=0.5", Reduction::parse(model, "truncate:flops=0.5")},
                                       {"utr:flops=0.2", Reduction::parse(model, "utr:flops=0.2")}};
-  const std::vector<Reading> readings = read_passage(model, passage, settings, 64);
+  const std::vector<PassageReading> readings = read_passage(model, passage, settings, 64);
   ASSERT_EQ(readings.size(), 3U);
   EXPECT_EQ(readings[0].setting, kDense);
   EXPECT_EQ(readings[0].record.tokens, 0);
@@ -46,7 +46,7 @@ TEST(ReadPassage, RecordsWhatASessionDoes) {
     State state(model);
     ReductionRecord record;
     session.feed(state, passage, {.reduction = &settings[s].reduction, .record = &record});
-    const Reading& reading = readings[s + 1];
+    const PassageReading& reading = readings[s + 1];
     EXPECT_EQ(reading.setting, settings[s].name);
     EXPECT_EQ(reading.record.full, record.full);
     EXPECT_EQ(reading.record.fates.size(), record.fates.size());

@@ -33,6 +33,18 @@ TEST(Statistics, OneClusterTellsNoError) {
   EXPECT_TRUE(std::isnan(estimate(std::vector<double>{1, 2}, std::vector<std::int64_t>{4, 4}).error));
 }
 
+TEST(Statistics, WeightsByHand) {
+  // A ratio of sums: (1 * 2 + 3 * 6) / 4 = 5, deviations 1 * -3 and 3 * 1, error = sqrt(2 * 18) / 4.
+  const Estimate e = estimate(std::vector<double>{2, 6}, std::vector<std::int64_t>{0, 1}, std::vector<double>{1, 3});
+  EXPECT_DOUBLE_EQ(e.mean, 5);
+  EXPECT_DOUBLE_EQ(e.error, 1.5);
+  const std::vector<double> values{1, 2, 3, 4};
+  const std::vector<std::int64_t> clusters{5, 5, 6, 7};
+  const Estimate alike = estimate(values, clusters, std::vector<double>{7, 7, 7, 7});
+  EXPECT_DOUBLE_EQ(alike.mean, estimate(values, clusters).mean);
+  EXPECT_DOUBLE_EQ(alike.error, estimate(values, clusters).error);
+}
+
 TEST(Statistics, ErrorIsTheSpreadOfMeans) {
   // Means of 30 clusters of 4 whose items share half of their variance, drawn again and again.
   Random random(11);

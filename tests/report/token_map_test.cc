@@ -56,7 +56,7 @@ TokenMap small_map() {
   TokenMap map;
   map.tokens = spell_all({"<s>", " \"a\"", " &", "</script>", std::string(1, '\0'), "\n"});
   map.layers = 4;
-  eval::Reading reading{"utr<", {}, 0};
+  eval::PassageReading reading{"utr<", {}, 0};
   ReductionRecord& record = reading.record;
   record.tokens = 6;
   record.fates = {{1, 0, Kind::pruned, -1, -1, -1},
@@ -125,7 +125,7 @@ TEST(TokenMap, LongPassagesShowBothEnds) {
   TokenMap map;
   map.layers = 2;
   map.tokens.assign(5000, {"x", false, false});
-  eval::Reading reading{"truncate", {}, 0};
+  eval::PassageReading reading{"truncate", {}, 0};
   reading.record.tokens = 5000;
   for (std::int64_t i = 0; i < 3000; ++i) reading.record.fates.push_back({i, -1, Kind::pruned, -1, -1, -1});
   map.readings = {reading};

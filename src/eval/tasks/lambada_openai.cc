@@ -1,37 +1,19 @@
 // LAMBADA (Paperno et al. 2016) as OpenAI released its test part: guess the last word of a passage.
 #include "base/fail.h"
-#include "eval/task.h"
+#include "eval/questions.h"
+#include "eval/text.h"
 
 namespace molt::eval {
 namespace {
 
-std::vector<Item> read(const TaskInput& input) {
-  std::vector<Item> items;
-  for (const std::string& path : input.files) {
-    for (const JsonLine& line : read_json_lines(path)) {
-      if (static_cast<std::int64_t>(items.size()) >= input.limit) return items;
-      const std::string text = get_string(line.value, "text", required, line.where);
-      const std::size_t space = text.rfind(' ');
-      const std::string word = space == std::string::npos ? text : text.substr(space);
-      if (word.find_first_not_of(' ') == std::string::npos) {
-        fail("{}: \"text\" must end with the word to guess, not with a space or nothing", line.where);
-      }
-      const std::string context = space == std::string::npos ? "" : text.substr(0, space);
-      Item item;
-      try {
-        item.requests.push_back(
-            encode_request(input.model.tokenizer(), context, word, input.model.bos(), input.add_bos));
-      } catch (const Error& error) {
-        fail("{}: {}", line.where, error.what());
-      }
-      if (item.requests[0].continuation.empty()) {
-        fail("{}: the last word adds no token to the text before it", line.where);
-      }
-      item.cluster = static_cast<std::int64_t>(items.size());
-      items.push_back(std::move(item));
-    }
+Question parse(const JsonLine& line) {
+  const std::string text = get_string(line.value, "text", required, line.where);
+  const std::size_t space = text.rfind(' ');
+  const std::string word = space == std::string::npos ? text : text.substr(space + 1);
+  if (word.empty()) {
+    fail("{}: \"text\" must end with the word to guess, not with a space or nothing", line.where);
   }
-  return items;
+  return {{{space == std::string::npos ? "" : text.substr(0, space), " " + word, count_characters(word)}}, 0};
 }
 
 const Registration<Task> registration{
@@ -42,7 +24,7 @@ const Registration<Task> registration{
        [](const Item& /*item*/, std::span<const Score> scores) { return nll_sum(scores[0]); }, "perplexity"},
       {"acc", "share of items whose every token is the likeliest one", true,
        [](const Item& /*item*/, std::span<const Score> scores) { return scores[0].greedy ? 1.0 : 0.0; }}},
-     &read}};
+     [](const TaskInput& input) { return read_questions(input, &parse); }}};
 
 }  // namespace
 }  // namespace molt::eval

@@ -46,7 +46,7 @@ void add_items(const Excerpt& excerpt, std::span<const TokenId> blank_line, std:
   for (const std::int64_t start : draw(oldest, context - kPassage, random)) add(start, "later");
 }
 
-std::vector<Item> read(const TaskInput& input) {
+Reading read(const TaskInput& input) {
   const std::vector<std::int64_t> contexts =
       input.contexts.empty() ? std::vector<std::int64_t>{512, 1024} : input.contexts;
   // The shortest document whose oldest 30% hold a passage behind the first token.
@@ -67,7 +67,7 @@ std::vector<Item> read(const TaskInput& input) {
       add_items(excerpt, blank_line, context, Random(of_excerpt.next()), items);
     }
   }
-  return items;
+  return {.items = std::move(items), .problems = {}, .shortened = 0};
 }
 
 const Registration<Task> registration{

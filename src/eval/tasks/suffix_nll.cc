@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::int64_t kScored = 64;
 
-std::vector<Item> read(const TaskInput& input) {
+Reading read(const TaskInput& input) {
   const std::vector<std::int64_t> contexts =
       input.contexts.empty() ? std::vector<std::int64_t>{512, 1024, 2048} : input.contexts;
   const Documents documents(input.files, input.model.tokenizer(), input.model.bos());
@@ -21,7 +21,7 @@ std::vector<Item> read(const TaskInput& input) {
                        .groups = {fmt::format("context {}", context)}});
     }
   }
-  return items;
+  return {.items = std::move(items), .problems = {}, .shortened = 0};
 }
 
 const Registration<Task> registration{
