@@ -23,7 +23,7 @@ struct WriteMapKey {
   std::int64_t from;
   std::int64_t to;
   char letter;
-  auto operator<=>(const WriteMapKey&) const = default;
+  auto operator<=>(const WriteMapKey&) const = default;  // NOLINT(modernize-use-nullptr): clang-tidy 14 misreads it
 };
 
 /// "0.13.20.W".
