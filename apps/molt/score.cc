@@ -2,13 +2,13 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 
 #include "base/fail.h"
 #include "command.h"
 #include "eval/data.h"
 #include "eval/scoring.h"
+#include "eval/task.h"
 #include "model_options.h"
 #include "progress.h"
 #include "reduce_option.h"
@@ -100,8 +100,7 @@ std::vector<std::string> token_texts(const std::vector<TokenId>& ids, const Mode
 }
 
 double sum_of(const eval::Score& score) {
-  return std::accumulate(score.logprobs.begin(), score.logprobs.end(), 0.0,
-                         [](double sum, float logprob) { return sum + static_cast<double>(logprob); });
+  return 0.0 - eval::nll_sum(score);
 }
 
 nlohmann::json to_json(const eval::Request& request, const eval::Outcome& outcome, const Model& model) {
@@ -139,9 +138,7 @@ void run(const Options& options) {
   if (options.bos && options.ids_file) fail("--bos goes with --context; put the id into context_ids");
   const Model model = options.model.load();
   const std::optional<Reduction> reduction = options.reduce.make(model);
-  if (reduction && reduction->scope() != Reduction::Scope::prompt) {
-    fail("--reduce {}: what is scored runs dense here, so the scope must be prompt", options.reduce.specs.front());
-  }
+  if (reduction) eval::check_scope("--reduce " + options.reduce.specs.front(), *reduction);
   const std::vector<eval::Request> requests = read_requests(options, model);
   check_ids(requests, model);
   const std::vector<eval::Outcome> outcomes = score(requests, model, options, reduction ? &*reduction : nullptr);

@@ -16,6 +16,13 @@ def lines_of(header, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def replace_file(path, text):
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def write_between(path, begin, end, content):
     """Replaces what stands between two lines of a document; begins the document where there is none."""
     text = path.read_text() if path.exists() else f"{begin}\n{end}\n"
@@ -24,6 +31,4 @@ def write_between(path, begin, end, content):
     head, rest = text.split(begin, 1)
     tail = rest.split(end, 1)[1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(f"{head}{begin}\n\n{content}\n\n{end}{tail}")
-    partial.replace(path)
+    replace_file(path, f"{head}{begin}\n\n{content}\n\n{end}{tail}")

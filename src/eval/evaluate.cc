@@ -301,9 +301,7 @@ class Reporter {
 std::vector<Run> make_runs(const std::vector<Setting>& settings) {
   std::vector<Run> runs{{kDense, nullptr, kDense, {}}};
   for (const Setting& setting : settings) {
-    if (setting.reduction.scope() != Reduction::Scope::prompt) {
-      fail("{}: what is scored runs dense here, so the scope must be prompt", setting.name);
-    }
+    check_scope(setting.name, setting.reduction);
     for (const Run& run : runs) {
       if (run.name == setting.name) fail("the reduction '{}' is named twice", setting.name);
     }

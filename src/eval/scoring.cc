@@ -152,6 +152,12 @@ std::vector<Outcome> Scorer::score(std::span<const Prompt* const> prompts, const
   return std::move(batch.outcomes());
 }
 
+void check_scope(const std::string& name, const Reduction& reduction) {
+  if (reduction.scope() != Reduction::Scope::prompt) {
+    fail("{}: what is scored runs dense here, so the scope must be prompt", name);
+  }
+}
+
 std::size_t Scorer::batch_size(std::span<const Prompt* const> prompts, bool distributions) const {
   std::int64_t tokens = 0;
   std::int64_t bytes = 0;

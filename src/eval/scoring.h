@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "molt/session.h"
@@ -42,6 +43,9 @@ struct Outcome {
 
 /// Next-token log-probabilities of a batch: for each token of each continuation of each prompt, [vocab_size].
 using Distributions = std::vector<std::vector<float>>;
+
+/// Throws Error, beginning with `name`, for a reduction whose scope is not the prompt: what is scored runs dense.
+void check_scope(const std::string& name, const Reduction& reduction);
 
 class Scorer {
  public:

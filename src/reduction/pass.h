@@ -62,10 +62,10 @@ class ReducedPass final : public Router {
   Arena& arena_;
   Arena& parked_arena_;
   RowTable table_;
-  std::vector<Parked> parked_;  // by group
-  std::vector<Matrix<float>> spare_;
-  Stream other_{};                 // what the stream changes places with when rows come back
-  std::vector<WriteRows> writes_;  // of the present layer
+  std::vector<Parked> parked_;        // by group
+  std::vector<Matrix<float>> spare_;  // memory of those that came back
+  Stream other_{};                    // what the stream changes places with when rows come back
+  std::vector<WriteRows> writes_;     // of the present layer
   std::chrono::steady_clock::duration spent_{};
   std::vector<Tensor>* snapshots_ = nullptr;
   Tensor last_seen_;  // every row's residual; kept for snapshots only

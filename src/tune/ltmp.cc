@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/atomic_file.h"
@@ -11,6 +12,7 @@
 #include "reduction/pass.h"
 #include "reduction/schedule.h"
 #include "tune/texts.h"
+#include "tune/whole_prompts.h"
 
 namespace molt {
 namespace {
@@ -73,7 +75,7 @@ std::vector<ReductionRecord> run_windows(const ModelCore& model, const Windows& 
   reduction.reducer = std::move(reducer);
   Arena arena;
   Arena parked;
-  std::vector<ReductionRecord> records(windows.size());
+  std::vector<ReductionRecord> records;
   for (std::size_t begin = 0; begin < windows.size();) {
     std::vector<TokenId> ids;
     std::vector<std::int64_t> offsets{0};
@@ -82,26 +84,16 @@ std::vector<ReductionRecord> run_windows(const ModelCore& model, const Windows& 
       ids.insert(ids.end(), windows[end].begin(), windows[end].end());
       offsets.push_back(std::ssize(ids));
     }
-    const std::size_t count = end - begin;
     std::vector<std::vector<float>> states(
-        count, std::vector<float>(static_cast<std::size_t>(model.state_layout().floats), 0.0F));
-    std::vector<std::vector<std::int64_t>> owed(
-        count, std::vector<std::int64_t>(static_cast<std::size_t>(model.config().n_layer), 0));
+        end - begin, std::vector<float>(static_cast<std::size_t>(model.state_layout().floats), 0.0F));
     std::vector<float*> pointers;
-    std::vector<ReducedPiece> pieces;
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::int64_t tokens = std::ssize(windows[begin + i]);
-      pointers.push_back(states[i].data());
-      pieces.push_back({.reduction = &reduction,
-                        .place = {.begin = 0, .tokens = tokens, .length = tokens},
-                        .fed = tokens,
-                        .owed = owed[i],
-                        .record = &records[begin + i]});
-    }
+    for (std::vector<float>& state : states) pointers.push_back(state.data());
+    WholePrompts prompts(model, reduction, offsets);
     arena.reset();
     parked.reset();
-    ReducedPass pass(pieces, model, arena, parked);
+    ReducedPass pass(prompts.pieces(), model, arena, parked);
     model.forward({ids, offsets, pointers}, arena, &pass);
+    std::move(prompts.records().begin(), prompts.records().end(), std::back_inserter(records));
     begin = end;
   }
   return records;

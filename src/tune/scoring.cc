@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/parallel.h"
+#include "tune/whole_prompts.h"
 
 namespace molt {
 namespace {
@@ -119,27 +120,16 @@ class Trial::Impl {
     double flops = 0;
     double dense_flops = 0;
     for (Chunk& chunk : chunks_) {
-      std::vector<ReductionRecord> records(chunk.probes());
-      std::vector<std::vector<std::int64_t>> owed(
-          chunk.probes(), std::vector<std::int64_t>(static_cast<std::size_t>(model_.config().n_layer), 0));
-      std::vector<ReducedPiece> pieces;
-      for (std::size_t p = 0; p < chunk.probes(); ++p) {
-        const std::int64_t tokens = chunk.prompt_offsets[p + 1] - chunk.prompt_offsets[p];
-        pieces.push_back({.reduction = &reduction,
-                          .place = {.begin = 0, .tokens = tokens, .length = tokens},
-                          .fed = tokens,
-                          .owed = owed[p],
-                          .record = &records[p]});
-      }
+      WholePrompts prompts(model_, reduction, chunk.prompt_offsets);
       arena_.reset();
       parked_.reset();
-      ReducedPass pass(pieces, model_, arena_, parked_);
+      ReducedPass pass(prompts.pieces(), model_, arena_, parked_);
       const Stream stream = forward(chunk, pass);
       std::vector<std::int64_t> last;
       for (std::size_t p = 0; p < chunk.probes(); ++p) last.push_back(pass.table().live_offsets()[p + 1] - 1);
       compare(chunk, stream, last, loss);
       targets += static_cast<double>(chunk.targets.size());
-      for (const ReductionRecord& record : records) {
+      for (const ReductionRecord& record : prompts.records()) {
         flops += record.flops;
         dense_flops += record.dense_flops;
       }

@@ -109,10 +109,8 @@ class Search {
 
   /// By how much tiers must shrink for the cut to be the one asked for: cells are too coarse to meet it.
   double shrinkage() {
-    const double rest = least_cut() * (1 - prompts_.tiers.back());
-    const double of_tiers = cut() - rest;
-    // With edges times s, tiers save s * of_tiers and all others least_cut() of what they hold.
-    const double s = (options_.flops - least_cut()) / (of_tiers - least_cut() * prompts_.tiers.back());
+    // With edges times s, what tiers save beyond least_cut() is s times as much.
+    const double s = (options_.flops - least_cut()) / (cut() - least_cut());
     return s > 0 && s < 1 ? s : 1;
   }
 
