@@ -91,7 +91,7 @@ class Scorer::Batch {
 Scorer::Scorer(const Model& model, std::int64_t window, std::function<void(std::int64_t)> progress)
     : model_(model),
       window_(window),
-      state_bytes_(State(model).size() * static_cast<std::int64_t>(sizeof(float))),
+      state_bytes_(State(model).bytes()),
       progress_(std::move(progress)),
       session_(model, {.window = window, .progress = [this](std::int64_t done, std::int64_t total) {
                          const std::int64_t news = done - reported_;

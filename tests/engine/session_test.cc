@@ -66,9 +66,7 @@ class SessionProperty : public testing::TestWithParam<Case> {
     return worst / largest;
   }
 
-  static std::span<const float> floats(const State& state) {
-    return {state.data(), static_cast<std::size_t>(state.size())};
-  }
+  static std::vector<float> floats(const State& state) { return state.values(); }
 
   // Rounding of activations to bf16 may fall to the other side when float32 sums differ in their last bit.
   double tolerance() const { return GetParam().weights == WeightType::f32 ? 1e-4 : 2e-2; }
