@@ -52,7 +52,7 @@ struct Result {
   std::int64_t tokens;
   std::int64_t batch;
   int threads;
-  std::string reduce;           // the spec, empty for dense
+  std::string reduce;  // the spec, empty for dense
   StateType state;
   std::vector<double> seconds;  // of each repetition
   double cut = 0;               // of the layers' FLOPs, obtained
@@ -262,8 +262,8 @@ void print_table(const Report& report, const Model& model) {
     fmt::print("this machine, {} thread{}: reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s ({})\n", threads,
                threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, name_of(core.dtype()));
   }
-  fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>6} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "state", "tokens/s",
-             "(slowest - fastest)", "of the ceiling");
+  fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>6} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "state",
+             "tokens/s", "(slowest - fastest)", "of the ceiling");
   double dense = 0;
   for (const Result& result : report.results) {
     const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());

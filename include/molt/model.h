@@ -37,8 +37,8 @@ std::string_view name_of(StateType type);
 struct LoadOptions {
   WeightType weights = WeightType::automatic;
   StateType states = StateType::f32;  // of States for which no other is asked
-  std::string backend = "cpu";  // or "reference", the slow oracle
-  std::string tokenizer;        // a tokenizer.json to use instead of the model folder's own
+  std::string backend = "cpu";        // or "reference", the slow oracle
+  std::string tokenizer;              // a tokenizer.json to use instead of the model folder's own
 };
 
 class Model {

@@ -59,8 +59,8 @@ class State {
   /// tokens than the state has seen. Throws Error when the file cannot be written.
   void save(const std::string& path, const std::vector<TokenId>& ids) const;
 
-  /// Reads what save() wrote; the state is held as the model was loaded to hold its states, converted if it was saved in
-  /// another type. Throws Error when the file is broken or belongs to another model.
+  /// Reads what save() wrote; the state is held as the model was loaded to hold its states, converted if it was saved
+  /// in another type. Throws Error when the file is broken or belongs to another model.
   static Saved load(const std::string& path, const Model& model);
 
  private:

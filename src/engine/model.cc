@@ -71,9 +71,9 @@ Model Model::random(const std::string& shape, std::uint64_t seed, const LoadOpti
   const std::string where = "shape " + shape;
   Model model;
   model.source_ = where;
-  model.core_ = std::make_shared<const ModelCore>(read_model_spec(published_config(shape), where, false),
-                                                  RandomWeights(where, seed), make_backend(options.backend),
-                                                  packed_dtype(options.weights, DType::bf16), state_dtype(options.states));
+  model.core_ = std::make_shared<const ModelCore>(
+      read_model_spec(published_config(shape), where, false), RandomWeights(where, seed), make_backend(options.backend),
+      packed_dtype(options.weights, DType::bf16), state_dtype(options.states));
   return model;
 }
 

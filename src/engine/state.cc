@@ -32,7 +32,7 @@ Tensor view(const StateLayout::Part& part, std::byte* state) {
 
 /// Writes a tensor, f32 or bf16, to a part of a state, rounded to nearest where that is less precise.
 void assign(const Tensor& from, const StateLayout::Part& part, std::byte* state) {
-  const Tensor converted = from.dtype() == part.dtype         ? from
+  const Tensor converted = from.dtype() == part.dtype  ? from
                            : part.dtype == DType::bf16 ? from.to_bf16()
                                                        : from.to_f32();
   std::memcpy(state + part.offset, converted.data(), static_cast<std::size_t>(converted.bytes()));

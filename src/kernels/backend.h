@@ -12,8 +12,9 @@
 //   Per-sequence states are given as one pointer a sequence, so that a batch is gathered from wherever states live.
 //   Activations and states are float32, but the states of scans may be bfloat16: they are widened where a call begins,
 //   and rounded at random where it ends, once for all of its rows. Matrices are packed by the backend, in float32 or
-//   bfloat16, accumulated in float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once an op, by assertion.
-//   Row-wise results do not depend on what other rows or sequences are in the call, nor on the number of threads.
+//   bfloat16, accumulated in float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once
+//   an op, by assertion. Row-wise results do not depend on what other rows or sequences are in the call, nor on the
+//   number of threads.
 //
 // Thread-safety: a backend is immutable after construction; ops may be called from several threads on different data.
 #pragma once

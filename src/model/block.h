@@ -31,8 +31,8 @@ struct StatePart {
 
 /// One layer's state of each sequence: the parts of state_parts(), one after another.
 struct LayerStates {
-  std::span<std::byte* const> data;             // [S], aligned as floats at least
-  DType ssm = DType::f32;                       // f32 or bf16
+  std::span<std::byte* const> data;              // [S], aligned as floats at least
+  DType ssm = DType::f32;                        // f32 or bf16
   std::span<const std::uint32_t> rounding = {};  // [S], keys of this pass's random rounding; only for bf16
 };
 

@@ -17,11 +17,11 @@ namespace molt {
 
 /// The tokens of a ragged batch. Every id lies in [0, vocab_size).
 struct Batch {
-  std::span<const TokenId> ids;           // [T]
-  Offsets offsets;                        // [S + 1]
-  std::span<std::byte* const> states;     // [S], whole states, laid out as state_layout(ssm) says
-  DType ssm = DType::f32;                 // precision of all of them
-  std::span<const std::int64_t> seen = {};  // [S], tokens that each state has seen; only for bf16, whose rounding it seeds
+  std::span<const TokenId> ids;             // [T]
+  Offsets offsets;                          // [S + 1]
+  std::span<std::byte* const> states;       // [S], whole states, laid out as state_layout(ssm) says
+  DType ssm = DType::f32;                   // precision of all of them
+  std::span<const std::int64_t> seen = {};  // [S], tokens that each has seen; only for bf16: the rounding's seed
 };
 
 class ModelCore {

@@ -6,20 +6,34 @@
 
 namespace molt {
 
-/// From element `first` on.
-inline RoundedElementsAt elements_at(const RoundedState& state, std::int64_t first) {
-  return {&state.data[first].bits, state.key, static_cast<std::uint32_t>(first)};
+/// From the element that lies `offset` from the first and stands in `row` of `column` (see random_rounding.h).
+inline RoundedElementsAt elements_at(const RoundedState& state, std::int64_t offset, std::int64_t column,
+                                     std::int64_t row = 0) {
+  return {&state.data[offset].bits, state.key, static_cast<std::uint32_t>(column), static_cast<std::uint32_t>(row)};
 }
 
-/// wide [n] = elements [first, first + n).
-inline void widen(const Kernels& kernels, const RoundedState& state, std::int64_t first, std::int64_t n, float* wide) {
-  kernels.bf16_to_f32(state.data + first, wide, n);
-}
+/// Some columns of a state, through all its rows.
+struct RoundedColumns {
+  const RoundedState& state;
+  std::int64_t offset;  // of the first element
+  std::int64_t stride;  // from row to row
+  std::int64_t column;
+  std::int64_t columns;
+  std::int64_t rows;
 
-/// Elements [first, first + n) = wide [n], rounded at random.
-inline void round_back(const Kernels& kernels, const float* wide, const RoundedState& state, std::int64_t first,
-                       std::int64_t n) {
-  kernels.round_state(wide, elements_at(state, first), n);
-}
+  /// wide [rows, columns] = these elements.
+  void widen(const Kernels& kernels, float* wide) const {
+    for (std::int64_t n = 0; n < rows; ++n) {
+      kernels.bf16_to_f32(state.data + offset + n * stride, wide + n * columns, columns);
+    }
+  }
+
+  /// These elements = wide [rows, columns], rounded at random.
+  void round_back(const Kernels& kernels, const float* wide) const {
+    for (std::int64_t n = 0; n < rows; ++n) {
+      kernels.round_state(wide + n * columns, elements_at(state, offset + n * stride, column, n), columns);
+    }
+  }
+};
 
 }  // namespace molt

@@ -8,26 +8,21 @@
 namespace molt {
 namespace {
 
-/// Runs the scan from a state in bfloat16, whose elements from `first` on are those of the sequence's channels. A
-/// single row goes through the state as it lies, several through a wider copy.
-void scan_rounded(const Kernels& kernels, const RoundedState& state, std::int64_t first, std::int64_t all_channels,
-                  ScanSequence sequence) {
+/// Runs the scan of channels from `first` on from a state in bfloat16. A single row goes through the state as it lies,
+/// several through a wider copy.
+void scan_rounded(const Kernels& kernels, const RoundedState& state, std::int64_t first, ScanSequence sequence) {
   if (sequence.rows == 1) {
-    sequence.rounded = elements_at(state, first);
+    sequence.rounded = elements_at(state, first, first);
     kernels.selective_scan(sequence);
     return;
   }
   thread_local Scratch scratch;
-  const std::int64_t channels = sequence.channels;
-  sequence.state = scratch.get(sequence.states * channels);
-  sequence.state_stride = channels;
-  for (std::int64_t n = 0; n < sequence.states; ++n) {
-    widen(kernels, state, first + n * all_channels, channels, sequence.state + n * channels);
-  }
+  const RoundedColumns columns{state, first, sequence.state_stride, first, sequence.channels, sequence.states};
+  sequence.state = scratch.get(sequence.states * sequence.channels);
+  sequence.state_stride = sequence.channels;
+  columns.widen(kernels, sequence.state);
   kernels.selective_scan(sequence);
-  for (std::int64_t n = 0; n < sequence.states; ++n) {
-    round_back(kernels, sequence.state + n * channels, state, first + n * all_channels, channels);
-  }
+  columns.round_back(kernels, sequence.state);
 }
 
 }  // namespace
@@ -64,7 +59,7 @@ void CpuBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, M
         .states = shape.states,
     };
     if (!rows.rounded.empty()) {
-      scan_rounded(kernels, rows.rounded[s], begin, shape.channels, sequence);
+      scan_rounded(kernels, rows.rounded[s], begin, sequence);
     } else {
       sequence.state = rows.states[s] + begin;
       kernels.selective_scan(sequence);

@@ -135,17 +135,19 @@ class Ssd {
     if (rows.offsets[s + 1] - rows.offsets[s] == 1) {
       for (std::int64_t h = begin; h < end; ++h) {
         SsdHead head = head_rows(nullptr, s, h, rows.offsets[s], rows.offsets[s + 1]);
-        head.rounded = elements_at(state, h * head_size());
+        head.rounded = elements_at(state, h * head_size(), h * shape.channels);
         kernels.ssd_steps(head);
       }
       return;
     }
     thread_local Scratch scratch;
-    const std::int64_t size = (end - begin) * head_size();
-    float* wide = scratch.get(size);
-    widen(kernels, state, begin * head_size(), size, wide);
+    float* wide = scratch.get((end - begin) * head_size());
+    const auto columns = [&](std::int64_t h) {
+      return RoundedColumns{state, h * head_size(), shape.channels, h * shape.channels, shape.channels, shape.states};
+    };
+    for (std::int64_t h = begin; h < end; ++h) columns(h).widen(kernels, wide + (h - begin) * head_size());
     run_heads_from(wide, s, begin, end, chunks, prepared);
-    round_back(kernels, wide, state, begin * head_size(), size);
+    for (std::int64_t h = begin; h < end; ++h) columns(h).round_back(kernels, wide + (h - begin) * head_size());
   }
 
   /// The same; `states` is where the first of these heads has its own.

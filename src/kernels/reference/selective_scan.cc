@@ -29,7 +29,7 @@ void ReferenceBackend::selective_scan(Matrix<const float> x, Matrix<const float>
         }
         if (rows.wanted == nullptr || rows.wanted[t] != 0) y(t, d) = static_cast<float>(sum);
       }
-      for (std::int64_t n = 0; n < N; ++n) state.set(n * channels + d, H[static_cast<std::size_t>(n)]);
+      for (std::int64_t n = 0; n < N; ++n) state.set(n * channels + d, d, n, H[static_cast<std::size_t>(n)]);
     }
   }
 }

@@ -43,7 +43,8 @@ void ReferenceBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::s
           y(t, h * P + p) = static_cast<float>(sum[static_cast<std::size_t>(p)] + skip);
         }
       }
-      for (std::int64_t i = 0; i < N * P; ++i) state.set(first + i, S[static_cast<std::size_t>(i)]);
+      for (std::int64_t i = 0; i < N * P; ++i)
+        state.set(first + i, h * P + i % P, i / P, S[static_cast<std::size_t>(i)]);
     }
   }
 }

@@ -11,16 +11,16 @@ class StoredState {
       : floats_(rows.rounded.empty() ? rows.states[s] : nullptr),
         rounded_(rows.rounded.empty() ? RoundedState() : rows.rounded[s]) {}
 
-  double get(std::int64_t i) const {
-    return floats_ != nullptr ? floats_[i] : rounded_.data[i].to_float();
-  }
+  double get(std::int64_t i) const { return floats_ != nullptr ? floats_[i] : rounded_.data[i].to_float(); }
 
-  void set(std::int64_t i, double value) const {
+  /// Element i, which stands in `row` of `column` (see random_rounding.h).
+  void set(std::int64_t i, std::int64_t column, std::int64_t row, double value) const {
     const auto narrow = static_cast<float>(value);
     if (floats_ != nullptr) {
       floats_[i] = narrow;
     } else {
-      rounded_.data[i] = round_at_random(narrow, rounded_.key, static_cast<std::uint32_t>(i));
+      rounded_.data[i] =
+          round_at_random(narrow, rounded_.key, static_cast<std::uint32_t>(column), static_cast<std::uint32_t>(row));
     }
   }
 

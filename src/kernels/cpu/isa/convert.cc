@@ -36,8 +36,10 @@ void bf16_to_f32(const void* x, float* y, int64_t n) {
 }
 
 void round_state(const float* x, const RoundedElementsAt& to, int64_t n) {
-  const RoundedElements state(to);
-  for_vectors(n, [&](int64_t i, auto lanes) { state.set(i, at(x + i, lanes), lanes); });
+  for_vectors(n, [&](int64_t i, auto lanes) {
+    const VecU32 draw = draw_columns(to.key, to.column + static_cast<uint32_t>(i)) + to.row * kWeyl;
+    store_u16(to.data + i, round_at_random(at(x + i, lanes), draw), lanes);
+  });
 }
 
 }  // namespace molt::MOLT_ISA

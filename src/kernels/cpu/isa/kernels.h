@@ -28,7 +28,8 @@ struct ConvSequence {
 struct RoundedElementsAt {
   uint16_t* data;  // null: the state is in float32
   uint32_t key;
-  uint32_t first;  // the number of *data among the elements of its sequence's state
+  uint32_t column;  // of *data
+  uint32_t row;
 };
 
 /// Channels [0, channels) of one sequence for selective_scan: as Backend::selective_scan, pointers at the first
@@ -98,12 +99,12 @@ struct SsdHead {
   int64_t B_stride;
   const float* C;  // [rows, states]
   int64_t C_stride;
-  const float* D;         // [channels], or null
-  const float* m;         // [rows], or null
-  const uint8_t* wanted;  // [rows], or null: rows with 0 write the state only; ssd_chunk computes all rows or none
-  float* state;           // [states, channels]
+  const float* D;             // [channels], or null
+  const float* m;             // [rows], or null
+  const uint8_t* wanted;      // [rows], or null: rows with 0 write the state only; ssd_chunk computes all rows or none
+  float* state;               // [states, channels]
   RoundedElementsAt rounded;  // in place of `state`, for ssd_steps and a single row
-  float* y;               // [rows, channels], or null: no row's is wanted
+  float* y;                   // [rows, channels], or null: no row's is wanted
   int64_t y_stride;
   int64_t rows;
   int64_t channels;
@@ -188,7 +189,7 @@ struct Kernels {
   /// y = the n 16-bit floats at x, which need no alignment.
   void (*f16_to_f32)(const void* x, float* y, int64_t n);
   void (*bf16_to_f32)(const void* x, float* y, int64_t n);
-  /// to = the n floats at x, rounded at random.
+  /// n columns of a row of a state = the floats at x, rounded at random.
   void (*round_state)(const float* x, const RoundedElementsAt& to, int64_t n);
 
   // Ops along a sequence (causal_conv.cc, selective_scan.cc, ssd.cc).

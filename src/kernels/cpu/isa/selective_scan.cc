@@ -76,6 +76,7 @@ struct RowBlock {
   float decay_step[kRowChannels];
   float input[kRowChannels];
   float sum[kRowChannels];
+  uint32_t draws[kRowChannels];  // of the columns of a state in bfloat16
 };
 
 /// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state, `c` null if the
@@ -90,10 +91,12 @@ template <int kCount, class State, class Lanes>
   if (c != nullptr) put(row.sum + i, block_at<kCount>(row.sum + i, Whole{}) + H * *c, Whole{});
 }
 
-/// Row by row, any number of states. `channels` up to kRowChannels, from channel first on; `states` from channel 0 on.
+/// Row by row, any number of states. `channels` up to kRowChannels, from channel first on; `all_states` from channel 0
+/// on.
 template <class State>
-void scan_rows(const ScanSequence& s, const State& states, int64_t first, int64_t channels) {
+void scan_rows(const ScanSequence& s, const State& all_states, int64_t first, int64_t channels) {
   RowBlock row;
+  const State states = all_states.columns(first, channels, row.draws);
   for (int64_t t = 0; t < s.rows; ++t) {
     const bool wanted = is_wanted(s, t);
     for_vectors(channels, [&](int64_t i, auto lanes) {
@@ -107,7 +110,7 @@ void scan_rows(const ScanSequence& s, const State& states, int64_t first, int64_
       const float b = s.B[t * s.B_stride + n];
       const float* c = wanted ? s.C + t * s.C_stride + n : nullptr;
       const float* A = s.A + n * s.A_stride + first;
-      const State state = states.from(n * s.state_stride + first);
+      const State state = states.row(n, s.state_stride);
       for_blocks(channels,
                  [&](int64_t i, auto count, auto lanes) { update_state<count.value>(row, i, A, b, c, state, lanes); });
     }

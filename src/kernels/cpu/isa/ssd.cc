@@ -169,7 +169,7 @@ void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_str
 
 /// One row of the recurrence for up to kWidth vectors of channels from channel c on. The last may be partial: `lanes`.
 template <int kWidth, class State, class Lanes>
-inline void step_columns(const SsdHead& head, State state, int64_t t, float decay, int64_t c, Lanes lanes) {
+inline void step_columns(const SsdHead& head, const State& states, int64_t t, float decay, int64_t c, Lanes lanes) {
   const bool wanted = is_wanted(head, t);
   const float* from = head.x + t * head.x_stride + c;
   const float* B = head.B + t * head.B_stride;
@@ -182,8 +182,10 @@ inline void step_columns(const SsdHead& head, State state, int64_t t, float deca
     sum[v] = head.D == nullptr ? VecF{} : at(head.D + c + v * kLanes, lanes) * x[v];
     x[v] *= dt;
   }
-  state = state.from(c);
-  for (int64_t n = 0; n < head.states; ++n, state = state.from(head.channels)) {
+  uint32_t draws[kWidth * kLanes];
+  const State columns = states.columns(c, kWidth * kLanes, draws);
+  for (int64_t n = 0; n < head.states; ++n) {
+    const State state = columns.row(n, head.channels);
     MOLT_UNROLL
     for (int v = 0; v < kWidth; ++v) {
       const VecF S = state.get(v * kLanes, lanes) * decay + x[v] * B[n];
