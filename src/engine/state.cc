@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
+#include "base/aligned_memory.h"
 #include "base/fail.h"
 #include "io/safetensors.h"
 #include "model/model.h"
@@ -20,9 +19,7 @@ DType dtype_of(StateType type) {
 }
 
 std::byte* aligned_bytes(std::int64_t n) {
-  void* data = std::aligned_alloc(64, static_cast<std::size_t>(std::max<std::int64_t>(n, 64)));
-  if (data == nullptr) throw std::bad_alloc();
-  return static_cast<std::byte*>(data);
+  return static_cast<std::byte*>(allocate_aligned(static_cast<std::size_t>(n)));
 }
 
 /// A part of a state, as a tensor that points into its memory.
@@ -41,11 +38,11 @@ void assign(const Tensor& from, const StateLayout::Part& part, std::byte* state)
 }  // namespace
 
 void State::Free::operator()(std::byte* data) const {
-  std::free(data);
+  free_aligned(data);
 }
 
 State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type), core_(std::move(core)) {
-  bytes_ = core_->state_layout(dtype_of(type)).bytes;  // a multiple of 64
+  bytes_ = core_->state_layout(dtype_of(type)).bytes;
   data_.reset(aligned_bytes(bytes_));
   std::fill_n(data_.get(), bytes_, std::byte{0});
 }
@@ -65,7 +62,12 @@ State::State(const State& other)
 }
 
 State& State::operator=(const State& other) {
-  if (this != &other) *this = State(other);
+  if (this == &other) return *this;
+  if (data_ == nullptr || bytes_ != other.bytes_) return *this = State(other);
+  std::copy_n(other.data_.get(), bytes_, data_.get());  // large: its memory serves again
+  tokens_ = other.tokens_;
+  type_ = other.type_;
+  core_ = other.core_;
   return *this;
 }
 

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "kernels/cpu/select.h"
 #include "tests/kernels/cases.h"
+#include "tests/kernels/distribution_cases.h"
 #include "tests/kernels/problems.h"
 #include "tests/kernels/reduction_cases.h"
 
@@ -258,6 +259,7 @@ std::vector<Case> all_cases(const std::string& op) {
   if (op == "embed") add_embed_cases(cases);
   if (op == "matmul") add_matmul_cases(cases);
   if (op == "sequences") add_sequence_cases(cases);
+  if (op == "distributions") add_distribution_cases(cases);
   if (op == "reduction") add_reduction_cases(cases);
   return cases;
 }
@@ -321,7 +323,7 @@ TEST_P(Ops, GiveTheSameBitsForAnyNumberOfThreads) {
 INSTANTIATE_TEST_SUITE_P(All, Ops,
                          testing::Combine(testing::ValuesIn(implementations()),
                                           testing::Values("norms", "activations", "embed", "matmul", "sequences",
-                                                          "reduction")),
+                                                          "distributions", "reduction")),
                          [](const auto& test) {
                            const Implementation& implementation = std::get<0>(test.param);
                            return implementation.backend + "_" + implementation.isa + "_" + std::get<1>(test.param);
