@@ -134,7 +134,7 @@ class Ssd {
     const RoundedState& state = rows.rounded[s];
     if (rows.offsets[s + 1] - rows.offsets[s] == 1) {
       for (std::int64_t h = begin; h < end; ++h) {
-        SsdHead head = head_rows(nullptr, s, h, rows.offsets[s], rows.offsets[s + 1]);
+        SsdHead head = head_rows(nullptr, h, rows.offsets[s], rows.offsets[s + 1]);
         head.rounded = elements_at(state, h * head_size(), h * shape.channels);
         kernels.ssd_steps(head);
       }
@@ -156,7 +156,7 @@ class Ssd {
     const auto state_of = [&](std::int64_t h) { return states + (h - begin) * head_size(); };
     if (!in_chunks(s)) {
       for (std::int64_t h = begin; h < end; ++h) {
-        kernels.ssd_steps(head_rows(state_of(h), s, h, rows.offsets[s], rows.offsets[s + 1]));
+        kernels.ssd_steps(head_rows(state_of(h), h, rows.offsets[s], rows.offsets[s + 1]));
       }
       return;
     }
@@ -165,7 +165,7 @@ class Ssd {
     for (const Chunk& chunk : chunks) {
       for (std::int64_t h = begin; h < end; ++h) {
         if (!chunk.wanted && all_steps_zero(chunk.begin, chunk.end, h)) continue;
-        SsdHead head = head_rows(state_of(h), s, h, chunk.begin, chunk.end);
+        SsdHead head = head_rows(state_of(h), h, chunk.begin, chunk.end);
         if (!chunk.wanted) head.y = nullptr;
         head.prepared = prepared + h / shape.heads_per_group() * ssd_prepared_size(shape.states);
         head.scratch = scratch.get(ssd_scratch_size(shape.states, shape.channels));
@@ -175,8 +175,8 @@ class Ssd {
     }
   }
 
-  /// Rows [begin, end) of head h of sequence s, whose state is `state`.
-  SsdHead head_rows(float* state, std::size_t s, std::int64_t h, std::int64_t begin, std::int64_t end) const {
+  /// Rows [begin, end) of head h, whose state is `state`.
+  SsdHead head_rows(float* state, std::int64_t h, std::int64_t begin, std::int64_t end) const {
     const std::int64_t column = h * shape.channels;
     const std::int64_t group_column = h / shape.heads_per_group() * shape.states;
     return {
