@@ -23,6 +23,7 @@ struct Implementation {
 std::vector<Implementation> implementations() {
   std::vector<Implementation> rows;
   for (const std::string& isa : available_isas()) rows.push_back({"cpu", isa});
+  rows.push_back({"timed:cpu", ""});
   return rows;
 }
 
@@ -326,7 +327,9 @@ INSTANTIATE_TEST_SUITE_P(All, Ops,
                                                           "distributions", "reduction")),
                          [](const auto& test) {
                            const Implementation& implementation = std::get<0>(test.param);
-                           return implementation.backend + "_" + implementation.isa + "_" + std::get<1>(test.param);
+                           const std::string backend =
+                               implementation.backend == "timed:cpu" ? "timed_cpu" : implementation.backend;
+                           return backend + "_" + implementation.isa + "_" + std::get<1>(test.param);
                          });
 
 }  // namespace
