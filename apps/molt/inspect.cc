@@ -38,27 +38,32 @@ nlohmann::json describe(const Model& model) {
   for (std::int64_t i = 0; i < config.n_layer; ++i) ++blocks[std::string(core.block(i).kind())];
   nlohmann::json state = nlohmann::json::array();
   for (const StatePart& part : core.block(0).state_parts()) {
-    state.push_back({{"name", part.name}, {"shape", part.shape}, {"bytes", element_count(part.shape) * 4}});
+    state.push_back({{"name", part.name},
+                     {"shape", part.shape},
+                     {"bytes", element_count(part.shape) * size_of(part.dtype(core.state_dtype()))}});
   }
   const BlockCost cost = core.cost();
-  nlohmann::json result = {
-      {"model", model.source()},
-      {"architecture", config.architecture},
-      {"blocks", blocks},
-      {"layers", config.n_layer},
-      {"d_model", config.d_model},
-      {"vocab_size", config.vocab_size},
-      {"vocab_tokens", config.n_tokens},
-      {"tied_embeddings", config.tie_embeddings},
-      {"norm_eps", config.norm_eps},
-      {"parameters", cost.parameters},
-      {"dtypes", {{"matrices", name_of(core.dtype())}, {"vectors", "f32"}, {"activations", "f32"}, {"state", "f32"}}},
-      {"flops_per_token", cost.flops_per_token},
-      {"weight_bytes", cost.weight_bytes},
-      {"state_bytes", core.state_layout().bytes()},
-      {"state_per_layer", state},
-      {"fingerprint", core.fingerprint()},
-      {"tokenizer", nullptr}};
+  const nlohmann::json dtypes = {{"matrices", name_of(core.dtype())},
+                                 {"vectors", "f32"},
+                                 {"activations", "f32"},
+                                 {"state", name_of(core.state_dtype())}};
+  nlohmann::json result = {{"model", model.source()},
+                           {"architecture", config.architecture},
+                           {"blocks", blocks},
+                           {"layers", config.n_layer},
+                           {"d_model", config.d_model},
+                           {"vocab_size", config.vocab_size},
+                           {"vocab_tokens", config.n_tokens},
+                           {"tied_embeddings", config.tie_embeddings},
+                           {"norm_eps", config.norm_eps},
+                           {"parameters", cost.parameters},
+                           {"dtypes", dtypes},
+                           {"flops_per_token", cost.flops_per_token},
+                           {"weight_bytes", cost.weight_bytes},
+                           {"state_bytes", core.state_layout(core.state_dtype()).bytes},
+                           {"state_per_layer", state},
+                           {"fingerprint", core.fingerprint()},
+                           {"tokenizer", nullptr}};
   if (model.has_tokenizer()) {
     result["tokenizer"] = {{"type", "byte-level BPE"},
                            {"vocab_size", model.tokenizer().vocab_size()},
@@ -82,7 +87,8 @@ void print_table(const nlohmann::json& d) {
                                 d["tied_embeddings"].get<bool>() ? "embedding and head tied" : "head of its own"));
   row("weights", fmt::format("{}: matrices in {}, vectors in f32", human_bytes(d["weight_bytes"].get<double>()),
                              d["dtypes"]["matrices"].get<std::string>()));
-  row("state", fmt::format("{} in f32 a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>())));
+  row("state", fmt::format("{} in {} a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>()),
+                           d["dtypes"]["state"].get<std::string>()));
   for (const auto& part : d["state_per_layer"]) {
     row("", fmt::format("{} {} a layer", part["name"].get<std::string>(), to_string(part["shape"].get<Shape>())));
   }

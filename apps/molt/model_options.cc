@@ -31,6 +31,12 @@ void ModelOptions::add_run_options_to(CLI::App& app) {
       ->type_name("auto|f32|bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
+  app.add_option("--state", state,
+                 "SSM states between tokens: f32, or bf16, which takes half the memory (rounded at random, the same "
+                 "way every time)")
+      ->type_name("f32|bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--threads", threads, "Threads to use (default: the cores available to this process)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
@@ -46,6 +52,7 @@ LoadOptions ModelOptions::prepare() const {
   if (!isa.empty()) use_isa(isa);
   LoadOptions options;
   options.weights = dtype == "f32" ? WeightType::f32 : dtype == "bf16" ? WeightType::bf16 : WeightType::automatic;
+  options.states = state_type(state);
   options.backend = backend;
   options.tokenizer = tokenizer;
   return options;

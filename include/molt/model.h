@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "molt/error.h"
@@ -18,17 +19,26 @@ namespace molt {
 
 class ModelCore;
 
-/// How the weight matrices are held. Everything else (activations, states, accumulation) is float32.
+/// How the weight matrices are held. Activations and accumulation are float32.
 enum class WeightType {
   automatic,  // bf16 for checkpoints in bfloat16, f32 for all others: nothing is lost
   f32,
   bf16,
 };
 
+/// How the SSM states are held between calls. In bf16 they are half as large, which makes decoding faster where they
+/// are much of what it moves (Mamba-2); they are rounded at random after every call, in a way that depends on nothing
+/// but the tokens seen: the same text yields the same bits. The convolutions' inputs beside them are float32.
+enum class StateType { f32, bf16 };
+
+/// "f32", "bf16".
+std::string_view name_of(StateType type);
+
 struct LoadOptions {
   WeightType weights = WeightType::automatic;
-  std::string backend = "cpu";  // or "reference", the slow oracle
-  std::string tokenizer;        // a tokenizer.json to use instead of the model folder's own
+  StateType states = StateType::f32;  // of States for which no other is asked
+  std::string backend = "cpu";        // or "reference", the slow oracle
+  std::string tokenizer;              // a tokenizer.json to use instead of the model folder's own
 };
 
 class Model {

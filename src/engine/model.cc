@@ -26,6 +26,10 @@ DType packed_dtype(WeightType asked, DType stored) {
   return stored == DType::bf16 ? DType::bf16 : DType::f32;
 }
 
+DType state_dtype(StateType asked) {
+  return asked == StateType::bf16 ? DType::bf16 : DType::f32;
+}
+
 /// The dtype that most of a checkpoint's bytes have.
 DType main_dtype(const Checkpoint& checkpoint) {
   std::map<DType, std::int64_t> bytes;
@@ -36,6 +40,10 @@ DType main_dtype(const Checkpoint& checkpoint) {
 }
 
 }  // namespace
+
+std::string_view name_of(StateType type) {
+  return name_of(state_dtype(type));
+}
 
 Model Model::load(const std::string& folder, const LoadOptions& options) {
   Checkpoint checkpoint = Checkpoint::open(folder);
@@ -55,7 +63,7 @@ Model Model::load(const std::string& folder, const LoadOptions& options) {
     model.tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(tokenizer_path));
   }
   model.core_ = std::make_shared<const ModelCore>(std::move(spec), CheckpointWeights(std::move(checkpoint)),
-                                                  make_backend(options.backend), dtype);
+                                                  make_backend(options.backend), dtype, state_dtype(options.states));
   return model;
 }
 
@@ -63,9 +71,9 @@ Model Model::random(const std::string& shape, std::uint64_t seed, const LoadOpti
   const std::string where = "shape " + shape;
   Model model;
   model.source_ = where;
-  model.core_ = std::make_shared<const ModelCore>(read_model_spec(published_config(shape), where, false),
-                                                  RandomWeights(where, seed), make_backend(options.backend),
-                                                  packed_dtype(options.weights, DType::bf16));
+  model.core_ = std::make_shared<const ModelCore>(
+      read_model_spec(published_config(shape), where, false), RandomWeights(where, seed), make_backend(options.backend),
+      packed_dtype(options.weights, DType::bf16), state_dtype(options.states));
   return model;
 }
 

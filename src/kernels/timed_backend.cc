@@ -41,6 +41,11 @@ double pairs(std::span<const std::int64_t> sources, std::span<const std::int64_t
   return count;
 }
 
+/// States that a scan goes through, those in bfloat16 counting half.
+double states_of(const ScanRows& rows) {
+  return real(std::ssize(rows.states)) + 0.5 * real(std::ssize(rows.rounded));
+}
+
 }  // namespace
 
 template <class Work>
@@ -121,7 +126,7 @@ void TimedBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight
 void TimedBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                   Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
                                   Matrix<float> y) const {
-  const double state = 2 * real(std::ssize(rows.states)) * elements(A);
+  const double state = 2 * states_of(rows) * elements(A);
   const double vectors = 3 * elements(x) + elements(A) + 2 * elements(B) + state + (D == nullptr ? 0 : real(x.cols));
   // Of a state: the exponent, the decay, the input's product, two multiply-adds; of a channel: dt x, D x, the exponent.
   const double flops = elements(x) * (real(A.rows) * (kDecay + 6) + 3);
@@ -134,7 +139,7 @@ void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<
                        Matrix<float> y) const {
   const std::int64_t heads = std::ssize(A);
   const std::int64_t states = B.cols / groups;
-  const double state = 2 * real(std::ssize(rows.states)) * real(x.cols * states);
+  const double state = 2 * states_of(rows) * real(x.cols * states);
   const double vectors = 2 * elements(x) + elements(dt) + 2 * elements(B) + state + real(std::ssize(D));
   time("ssd", {heads, x.cols / heads, states}, {kFloat * vectors, 5 * elements(x) * real(states)},
        [&] { timed_->ssd(x, dt, A, B, C, groups, D, rows, y); });

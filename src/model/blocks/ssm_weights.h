@@ -36,11 +36,4 @@ inline Tensor transition(Tensor a_log) {
   return a_log;
 }
 
-/// The states of a layer, moved on by `floats`: where their next part begins.
-inline std::vector<float*> advance(std::span<float* const> states, std::int64_t floats) {
-  std::vector<float*> moved(states.begin(), states.end());
-  for (float*& state : moved) state += floats;
-  return moved;
-}
-
 }  // namespace molt
