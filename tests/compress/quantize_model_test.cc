@@ -103,8 +103,8 @@ TEST_P(QuantizeModel, LoadingRoundsToTheSame) {
 INSTANTIATE_TEST_SUITE_P(Tiny, QuantizeModel,
                          testing::Values("mamba1-tiny", "mamba2-tiny", "falcon-mamba-tiny", "mamba1-tiny-mamba_ssm",
                                          "mamba2-tiny-mamba_ssm"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& test) {
+                           std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

@@ -51,7 +51,7 @@ RoundedBlock round_block(const float* x, std::int64_t count) {
   const float inverse = largest >= 1e-30F ? 127 / largest : 0.0F;
   block.scale = largest >= 1e-30F ? largest / 127 : 0.0F;
   for (std::int64_t i = 0; i < count; ++i) {
-    const volatile float scaled = x[i] * inverse;
+    const float scaled = x[i] * inverse;
     block.codes.push_back(static_cast<int>(std::nearbyint(std::min(127.0F, std::max(-127.0F, scaled)))));
   }
   return block;
@@ -316,9 +316,9 @@ TEST_P(QuantizedMatmul, IsNearTheReferenceOnPlainInputs) {
 
 INSTANTIATE_TEST_SUITE_P(Isas, QuantizedMatmul,
                          testing::Combine(testing::ValuesIn(available_isas()), testing::ValuesIn(kFormats)),
-                         [](const auto& info) {
-                           const QuantizedFormat& format = std::get<1>(info.param);
-                           return std::get<0>(info.param) + "_int" + std::to_string(format.bits) + "_" +
+                         [](const auto& test) {
+                           const QuantizedFormat& format = std::get<1>(test.param);
+                           return std::get<0>(test.param) + "_int" + std::to_string(format.bits) + "_" +
                                   std::to_string(format.group);
                          });
 
