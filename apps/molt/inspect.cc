@@ -43,7 +43,7 @@ nlohmann::json describe(const Model& model) {
                      {"bytes", element_count(part.shape) * size_of(part.dtype(core.state_dtype()))}});
   }
   const BlockCost cost = core.cost();
-  const nlohmann::json dtypes = {{"matrices", name_of(core.dtype())},
+  const nlohmann::json dtypes = {{"matrices", core.weight_formats()},
                                  {"vectors", "f32"},
                                  {"activations", "f32"},
                                  {"state", name_of(core.state_dtype())}};

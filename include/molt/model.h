@@ -19,11 +19,14 @@ namespace molt {
 
 class ModelCore;
 
-/// How the weight matrices are held. Activations and accumulation are float32.
+/// How the weight matrices are held. Activations and accumulation are float32. Matrices that a model folder holds
+/// quantized stay so.
 enum class WeightType {
   automatic,  // bf16 for checkpoints in bfloat16, f32 for all others: nothing is lost
   f32,
   bf16,
+  int8,  // rounded to 8 bits on loading, as `molt quantize` does by rounding to the nearest value
+  int4,  // to 4 bits in groups of 64
 };
 
 /// How the SSM states are held between calls. In bf16 they are half as large, which makes decoding faster where they

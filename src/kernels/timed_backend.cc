@@ -88,6 +88,11 @@ void TimedBackend::embed(const Tensor& table, std::span<const TokenId> ids, Matr
   time("embed", {y.cols}, {(stored + kFloat) * elements(y), 0}, [&] { timed_->embed(table, ids, y); });
 }
 
+void TimedBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  const double stored = real(table.bytes()) / (real(table.out_features()) * real(table.in_features()));
+  time("embed", {y.cols}, {(stored + kFloat) * elements(y), 0}, [&] { timed_->embed(table, ids, y); });
+}
+
 void TimedBackend::rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const {
   time("rms_norm", {x.cols}, {kFloat * (2 * elements(x) + real(x.cols)), 4 * elements(x)},
        [&] { timed_->rms_norm(x, weight, eps, y); });

@@ -43,9 +43,11 @@ class TimedBackend final : public Backend {
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return timed_->pack(weight, dtype);
   }
+  std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override { return timed_->pack(weight); }
   void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
               std::int64_t first_out) const override;
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
+  void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
   void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
                     Matrix<float> y) const override;
