@@ -54,6 +54,9 @@ class ModelCore {
   /// A hash of configuration, names, shapes and samples of the weights: tells states of one model from another's.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  /// How the weights' source stored them, by type.
+  const std::map<std::string, StoredType>& stored_types() const { return stored_types_; }
+
  private:
   struct Layer {
     Tensor norm;  // [d_model]
@@ -72,6 +75,7 @@ class ModelCore {
   std::unique_ptr<PackedMatrix> head_;  // [vocab_size, d_model]
   StateLayout state_layout_;
   std::string fingerprint_;
+  std::map<std::string, StoredType> stored_types_;
 };
 
 }  // namespace molt
