@@ -1,6 +1,7 @@
 // The GGUF reader: what it finds in good files, exactly, and what it says of bad ones.
 #include "io/gguf.h"
 
+#include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include "tests/io/test_files.h"
