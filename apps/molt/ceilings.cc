@@ -62,7 +62,8 @@ double matmul_rate(const Backend& backend, DType dtype) {
 }  // namespace
 
 Ceilings measure_ceilings(const Backend& backend, DType dtype) {
-  return {read_bandwidth(), matmul_rate(backend, dtype)};
+  const double f32 = matmul_rate(backend, DType::f32);
+  return {read_bandwidth(), dtype == DType::f32 ? f32 : matmul_rate(backend, dtype), f32};
 }
 
 }  // namespace molt::cli
