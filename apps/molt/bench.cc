@@ -128,10 +128,11 @@ struct Report {
     return nullptr;
   }
 
-  /// Where the median repetition's time went: of the prefill, or of one step of decoding.
+  /// Where the time of the fastest repetition went, which others disturbed least: of the prefill, or of one step of
+  /// decoding.
   OpTimes times_of(const Result& result) const {
     const std::int64_t repeats = result.kind == "decode" ? result.tokens : 1;
-    return op_times(result.median(), repeats, ceilings_of(result.threads));
+    return op_times(result.timings.front(), repeats, ceilings_of(result.threads));
   }
 };
 
@@ -223,7 +224,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
                        {"tokens_per_s", result.tokens_per_second(result.median())},
                        {"tokens_per_s_min", result.slowest()},
                        {"tokens_per_s_max", result.fastest()}});
-    if (!result.median().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
+    if (!result.timings.front().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
   }
   nlohmann::json ceilings = nlohmann::json::array();
   for (const auto& [threads, ceiling] : report.ceilings) {
@@ -263,7 +264,7 @@ std::string share_of_ceiling(const Result& result, const Report& report, const M
 
 void print_op_times(const Report& report) {
   for (const Result& result : report.results) {
-    if (result.median().ops.empty()) continue;
+    if (result.timings.front().ops.empty()) continue;
     fmt::print("\n{}, batch {}, {} thread{}{}{}:\n",
                result.kind == "prefill" ? fmt::format("prefill of {} tokens", result.tokens) : "a decode step",
                result.batch, result.threads, result.threads == 1 ? "" : "s", result.reduce.empty() ? "" : ", ",
