@@ -48,6 +48,7 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   weights.finish();
   weight_formats_ = weights.formats();
   fingerprint_ = molt::fingerprint(config_, source);
+  stored_types_ = source.stored_types();
 }
 
 Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) const {

@@ -69,6 +69,9 @@ class ModelCore {
   /// A hash of configuration, names, shapes and samples of the weights: tells states of one model from another's.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  /// How the weights' source stored them, by type.
+  const std::map<std::string, StoredType>& stored_types() const { return stored_types_; }
+
  private:
   struct Layer {
     Tensor norm;  // [d_model]
@@ -95,6 +98,7 @@ class ModelCore {
   StateLayout wide_{.ssm = DType::f32};
   StateLayout rounded_{.ssm = DType::bf16};
   std::string fingerprint_;
+  std::map<std::string, StoredType> stored_types_;
 };
 
 }  // namespace molt
