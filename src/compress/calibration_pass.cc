@@ -47,7 +47,7 @@ class MomentSums final : public InputObserver {
     if (wanted_.contains(name)) moments.try_emplace(name, x.cols).first->second.add(x, backend_);
   }
 
-  std::map<std::string, Moments> moments;
+  std::map<std::string, InputMoments> moments;
 
  private:
   const WeightLoader::Naming& naming_;
@@ -124,7 +124,7 @@ std::vector<std::string> CalibrationPass::matrices() const {
   return order.names;
 }
 
-std::map<std::string, Moments> CalibrationPass::measure(const std::set<std::string>& wanted,
+std::map<std::string, InputMoments> CalibrationPass::measure(const std::set<std::string>& wanted,
                                                         const Replacements& replaced) const {
   MomentSums sums(spec_.naming, wanted, *backend_);
   const std::unique_ptr<Block> block = load_block(replaced, &sums);
@@ -146,10 +146,10 @@ void CalibrationPass::advance(const Replacements& replaced) {
   ++layer_;
 }
 
-Moments CalibrationPass::measure_head() const {
+InputMoments CalibrationPass::measure_head() const {
   MOLT_CHECK(layer_ == layers());
   const Tensor norm = vector("backbone.norm_f.weight");
-  Moments moments(spec_.config.d_model);
+  InputMoments moments(spec_.config.d_model);
   Arena arena;
   for (std::size_t w = 0; w + 1 < offsets_.size(); ++w) {
     arena.reset();

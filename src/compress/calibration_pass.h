@@ -47,13 +47,13 @@ class CalibrationPass {
 
   /// The moments of the inputs of `wanted`, matrices of the layer at hand, which runs with `replaced` in place of some of
   /// its own. Changes nothing.
-  std::map<std::string, Moments> measure(const std::set<std::string>& wanted, const Replacements& replaced) const;
+  std::map<std::string, InputMoments> measure(const std::set<std::string>& wanted, const Replacements& replaced) const;
 
   /// Runs the layer at hand with `replaced` in place of some of its own matrices, and goes on to the next.
   void advance(const Replacements& replaced);
 
   /// Behind the last layer: the moments of the head's inputs, and the name of the head's matrix.
-  Moments measure_head() const;
+  InputMoments measure_head() const;
   std::string head() const;
 
   /// The residual stream before the layer at hand, [windows * length, d_model].

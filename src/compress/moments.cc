@@ -26,37 +26,36 @@ Tensor transposed(Matrix<const float> x) {
 
 }  // namespace
 
-Moments::Moments(std::int64_t width) : width_(width), products_(Tensor::zeros(DType::f64, {width, width})) {}
-
-void Moments::add(Matrix<const float> x, const Backend& backend) {
-  MOLT_CHECK(x.cols == width_);
-  auto* const sums = products_.as<double>();
-  Tensor band = Tensor::uninitialized(DType::f32, {std::min(kBand, width_), width_});
+void InputMoments::add(Matrix<const float> x, const Backend& backend) {
+  MOLT_CHECK(x.cols == width());
+  const std::int64_t cols = x.cols;
+  auto* const sums = second.as<double>();
+  Tensor band = Tensor::uninitialized(DType::f32, {std::min(kBand, cols), cols});
   for (std::int64_t first = 0; first < x.rows; first += kChunk) {
     const Tensor columns = transposed(x.row_range(first, std::min(x.rows, first + kChunk)));
     const auto packed = backend.pack(columns, DType::f32);
-    for (std::int64_t begin = 0; begin < width_; begin += kBand) {
-      const std::int64_t end = std::min(width_, begin + kBand);
+    for (std::int64_t begin = 0; begin < cols; begin += kBand) {
+      const std::int64_t end = std::min(cols, begin + kBand);
       const Matrix<float> product(band.as<float>(), end - begin, end);
       backend.matmul(columns.matrix().row_range(begin, end), *packed, nullptr, product);
       parallel_for(product.rows, 16, [&](std::int64_t from, std::int64_t to) {
         for (std::int64_t i = from; i < to; ++i) {
           const std::int64_t row = begin + i;
           for (std::int64_t j = 0; j <= row; ++j) {
-            sums[row * width_ + j] += static_cast<double>(product(i, j));
-            sums[j * width_ + row] = sums[row * width_ + j];
+            sums[row * cols + j] += static_cast<double>(product(i, j));
+            sums[j * cols + row] = sums[row * cols + j];
           }
         }
       });
     }
   }
-  rows_ += x.rows;
+  rows += x.rows;
 }
 
-std::vector<double> Moments::norms() const {
-  std::vector<double> norms;
-  for (std::int64_t j = 0; j < width_; ++j) norms.push_back(std::sqrt(products()(j, j)));
-  return norms;
+std::vector<double> InputMoments::norms() const {
+  std::vector<double> result;
+  for (std::int64_t j = 0; j < width(); ++j) result.push_back(std::sqrt(products()(j, j)));
+  return result;
 }
 
 }  // namespace molt

@@ -1,4 +1,4 @@
-// Moments: the second moments of a matrix's inputs over calibration text, H = sum of x x' over its rows.
+// InputMoments: the second moments of a matrix's inputs over calibration text, H = sum of x x' over its rows x.
 //
 // With W [out, in] replaced by Q, the sum of squared errors of the outputs over the text is tr((W - Q) H (W - Q)'):
 // all that layer-wise compression needs to know of the text. Sums run in float32 within chunks of 2048 rows (an error
@@ -13,29 +13,23 @@
 
 namespace molt {
 
-class Moments {
- public:
-  /// Of inputs of `width` columns; all zero.
-  explicit Moments(std::int64_t width);
+struct InputMoments {
+  std::int64_t rows = 0;  // inputs seen
+  Tensor second;          // H: f64 [K, K], symmetric
 
-  /// Adds the rows of x [T, width]. The same bits for any number of threads.
+  InputMoments() = default;
+
+  /// Of inputs of `width` columns; all zero.
+  explicit InputMoments(std::int64_t width) : second(Tensor::zeros(DType::f64, {width, width})) {}
+
+  /// Adds the rows of x [T, K]. The same bits for any number of threads.
   void add(Matrix<const float> x, const Backend& backend);
 
-  std::int64_t width() const { return width_; }
+  std::int64_t width() const { return second.shape()[0]; }
+  Matrix<const double> products() const { return {second.as<double>(), width(), width()}; }
 
-  /// Rows that were added.
-  std::int64_t rows() const { return rows_; }
-
-  /// H [width, width], symmetric.
-  Matrix<const double> products() const { return {products_.as<double>(), width_, width_}; }
-
-  /// sqrt(H_jj), the norm of each column of the inputs: [width].
+  /// sqrt(H_kk), the norm of each column of the inputs: [K].
   std::vector<double> norms() const;
-
- private:
-  std::int64_t width_;
-  std::int64_t rows_ = 0;
-  Tensor products_;  // f64 [width, width]
 };
 
 }  // namespace molt
