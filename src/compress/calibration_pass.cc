@@ -125,7 +125,7 @@ std::vector<std::string> CalibrationPass::matrices() const {
 }
 
 std::map<std::string, InputMoments> CalibrationPass::measure(const std::set<std::string>& wanted,
-                                                        const Replacements& replaced) const {
+                                                             const Replacements& replaced) const {
   MomentSums sums(spec_.naming, wanted, *backend_);
   const std::unique_ptr<Block> block = load_block(replaced, &sums);
   run(*block, std::ssize(offsets_) - 1, [](std::int64_t, Matrix<const float>) {});

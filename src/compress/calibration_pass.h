@@ -45,8 +45,8 @@ class CalibrationPass {
   /// The weight matrices of the layer at hand in the order in which it uses them, by the source's names.
   std::vector<std::string> matrices() const;
 
-  /// The moments of the inputs of `wanted`, matrices of the layer at hand, which runs with `replaced` in place of some of
-  /// its own. Changes nothing.
+  /// The moments of the inputs of `wanted`, matrices of the layer at hand, which runs with `replaced` in place of some
+  /// of its own. Changes nothing.
   std::map<std::string, InputMoments> measure(const std::set<std::string>& wanted, const Replacements& replaced) const;
 
   /// Runs the layer at hand with `replaced` in place of some of its own matrices, and goes on to the next.

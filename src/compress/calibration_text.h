@@ -11,9 +11,9 @@
 namespace molt {
 
 struct CalibrationText {
-  std::int64_t samples = 64;    // windows
-  std::int64_t length = 1024;   // tokens of each
-  std::uint64_t seed = 1;       // of the choice of windows
+  std::int64_t samples = 64;   // windows
+  std::int64_t length = 1024;  // tokens of each
+  std::uint64_t seed = 1;      // of the choice of windows
 };
 
 /// `text`, documents separated by "<|endoftext|>", as one run of tokens (the begin-of-text token in front of each

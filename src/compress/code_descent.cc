@@ -80,12 +80,12 @@ RoundedRows::RoundedRows(Eigen::Index rows, Eigen::Index width, const std::vecto
 }
 
 double RoundedRows::nearest(Eigen::Index r, Eigen::Index i, double value) const {
-  const Grid& grid = this->grid(r, group_at(i));
+  const QuantizedGrid& grid = this->grid(r, group_at(i));
   return grid.value(nearest_code(grid, static_cast<float>(value), bits_));
 }
 
 double RoundedRows::set_nearest(Eigen::Index r, Eigen::Index i, double value) {
-  const Grid& grid = this->grid(r, group_at(i));
+  const QuantizedGrid& grid = this->grid(r, group_at(i));
   const int code = nearest_code(grid, static_cast<float>(value), bits_);
   codes_[at(r, width(), i)] = static_cast<std::uint8_t>(code);
   return values_(r, i) = grid.value(code);
@@ -96,7 +96,7 @@ int RoundedRows::steps(Eigen::Index r, Eigen::Index i) const {
 }
 
 void RoundedRows::rescale(Eigen::Index r, Eigen::Index begin, BFloat16 scale) {
-  Grid& grid = grids_[at(r, groups_, group_at(begin))];
+  QuantizedGrid& grid = grids_[at(r, groups_, group_at(begin))];
   grid.scale = scale;
   for (Eigen::Index i = begin; i < group_end(begin); ++i) values_(r, i) = grid.value(codes_[at(r, width(), i)]);
 }

@@ -1,5 +1,5 @@
-// Coordinate descent on rounded weights: grids and codes are moved, one after another, to where the squared error of the
-// outputs, E = (w - q) H (w - q)' of each row, is least while all else stays. E never grows.
+// Coordinate descent on rounded weights: grids and codes are moved, one after another, to where the squared error of
+// the outputs, E = (w - q) H (w - q)' of each row, is least while all else stays. E never grows.
 #pragma once
 
 #include <cstdint>
@@ -25,10 +25,10 @@ class RoundedRows {
   std::int64_t group_at(Eigen::Index i) const { return order_[static_cast<std::size_t>(i)] / group_; }
   Eigen::Index group_end(Eigen::Index i) const { return group_end_[static_cast<std::size_t>(i)]; }
 
-  const Grid& grid(Eigen::Index r, std::int64_t group) const { return grids_[at(r, groups_, group)]; }
+  const QuantizedGrid& grid(Eigen::Index r, std::int64_t group) const { return grids_[at(r, groups_, group)]; }
 
   /// Sets a group's grid; the values of codes that are already there change with it only in rescale().
-  void set_grid(Eigen::Index r, std::int64_t group, const Grid& grid) { grids_[at(r, groups_, group)] = grid; }
+  void set_grid(Eigen::Index r, std::int64_t group, const QuantizedGrid& grid) { grids_[at(r, groups_, group)] = grid; }
 
   /// Gives the group that begins at place `begin` another scale, its codes staying.
   void rescale(Eigen::Index r, Eigen::Index begin, BFloat16 scale);
@@ -58,13 +58,13 @@ class RoundedRows {
   std::int64_t groups_;
   int bits_;
   std::vector<Eigen::Index> group_end_;
-  std::vector<Grid> grids_;          // [rows, groups]
-  std::vector<std::uint8_t> codes_;  // [rows, width]
-  MatrixXd values_;                  // [rows, width]
+  std::vector<QuantizedGrid> grids_;  // [rows, groups]
+  std::vector<std::uint8_t> codes_;   // [rows, width]
+  MatrixXd values_;                   // [rows, width]
 };
 
-/// One sweep over the groups' scales and one over the codes, for weights [rows, width] and hessian [width, width] in the
-/// bundle's order. Returns whether anything moved.
+/// One sweep over the groups' scales and one over the codes, for weights [rows, width] and hessian [width, width] in
+/// the bundle's order. Returns whether anything moved.
 bool descend(const MatrixXd& weights, const MatrixXd& hessian, RoundedRows& rounded);
 
 }  // namespace molt

@@ -44,7 +44,8 @@ std::vector<std::int64_t> block_bounds(const std::vector<std::int64_t>& order, s
   const std::int64_t width = std::ssize(order);
   std::vector<std::int64_t> bounds{0};
   for (std::int64_t i = 1; i < width; ++i) {
-    const bool group_begins = order[static_cast<std::size_t>(i)] / group != order[static_cast<std::size_t>(i - 1)] / group;
+    const bool group_begins =
+        order[static_cast<std::size_t>(i)] / group != order[static_cast<std::size_t>(i - 1)] / group;
     if (i - bounds.back() >= kBlock && (group_begins || group > kBlock)) bounds.push_back(i);
   }
   bounds.push_back(width);
@@ -62,7 +63,7 @@ class Rounding {
         bounds_(block_bounds(order_, group_)),
         hessian_(damped_hessian(inputs, order_, options.damping)),
         factor_(inverse_factor(hessian_)),
-        result_(QuantizedMatrix::zeros_like(format, weight.shape()[0], weight.shape()[1])) {
+        result_(format, weight.shape()[0], weight.shape()[1]) {
     importance_ = factor_.diagonal().array().square().inverse();
   }
 
@@ -132,7 +133,7 @@ void check_finite(const Tensor& weight) {
   const auto* values = f32.as<float>();
   const std::int64_t cols = weight.shape()[1];
   for (std::int64_t i = 0; i < f32.size(); ++i) {
-    if (!std::isfinite(values[i])) fail("weight [{}, {}] is {}: it cannot be rounded", i / cols, i % cols, values[i]);
+    if (!std::isfinite(values[i])) fail("the weight in row {}, column {} is {}: it cannot be rounded", i / cols, i % cols, values[i]);
   }
 }
 

@@ -9,7 +9,8 @@
 // Differently from the paper:
 //   - A group's grid is chosen when its first column is reached, from its weights as compensated up to there, by
 //     search_grid() with the importance 1 / U_jj^2 with which they enter E.
-//   - `by_activation` ("act-order") takes groups by falling sum of H_jj, and columns by falling H_jj within their group:
+//   - `by_activation` ("act-order") takes groups by falling sum of H_jj, and columns by falling H_jj within their
+//   group:
 //     the order between groups is free, since each has a grid of its own.
 //   - `sweeps` rounds of coordinate descent follow, on E itself: grids refitted to their codes by least squares, all
 //     groups of a row at once, and every code moved to where E is least while the others stay, column after column.

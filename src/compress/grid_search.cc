@@ -9,8 +9,8 @@
 namespace molt {
 namespace {
 
-constexpr int kSteps = 25;              // of the range's shrinking
-constexpr double kLeastRange = 0.5;     // of the whole range, at the last step
+constexpr int kSteps = 25;                  // of the range's shrinking
+constexpr double kLeastRange = 0.5;         // of the whole range, at the last step
 constexpr double kRoundToWhole = 0x1.8p52;  // added and subtracted: rounds, ties to even, without a call
 
 /// Looks for the best grid among those it is shown.
@@ -25,12 +25,12 @@ class Search {
     if (refitted > 0) try_grid(refitted, zero);
   }
 
-  Grid best() const { return best_; }
+  QuantizedGrid best() const { return best_; }
 
  private:
   /// The least squares scale for the grid's codes; 0 where all of them are the zero point.
   double try_grid(double wanted_scale, int zero) {
-    const Grid grid{BFloat16::from_float(static_cast<float>(wanted_scale)), static_cast<std::uint8_t>(zero)};
+    const QuantizedGrid grid{BFloat16::from_float(static_cast<float>(wanted_scale)), static_cast<std::uint8_t>(zero)};
     const double scale = grid.scale.to_float();
     if (!(scale > 0) || !std::isfinite(scale)) return 0;
     const double low = -zero;
@@ -57,12 +57,12 @@ class Search {
   std::span<const double> importance_;
   int max_code_;
   double least_ = std::numeric_limits<double>::infinity();
-  Grid best_;
+  QuantizedGrid best_;
 };
 
 }  // namespace
 
-Grid search_grid(std::span<const double> values, std::span<const double> importance, int bits) {
+QuantizedGrid search_grid(std::span<const double> values, std::span<const double> importance, int bits) {
   MOLT_CHECK(values.size() == importance.size() && !values.empty());
   const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
   const double low = std::min(*least, 0.0);

@@ -11,6 +11,6 @@ namespace molt {
 /// values, and ranges up to half as wide, each with its zero point and both neighbours of it (4 bits), each also with
 /// the scale refitted by least squares to the codes that it gives; the first of equals. What lies beyond a grid is
 /// rounded to its end. Deterministic; keeps nothing.
-Grid search_grid(std::span<const double> values, std::span<const double> importance, int bits);
+QuantizedGrid search_grid(std::span<const double> values, std::span<const double> importance, int bits);
 
 }  // namespace molt
