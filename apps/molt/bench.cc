@@ -174,7 +174,7 @@ Report measure(const Options& options, const Model& model) {
   report.peak_memory_bytes = peak_memory_bytes();  // before the ceilings, which need memory of their own
   for (const int count : options.no_ceilings ? std::vector<int>{} : threads) {
     set_num_threads(count);
-    report.ceilings.emplace_back(count, measure_ceilings(model.core()->backend(), model.core()->dtype()));
+    report.ceilings.emplace_back(count, measure_ceilings(*model.core()));
   }
   return report;
 }
@@ -210,7 +210,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
   double load[3] = {};
   getloadavg(load, 3);
   return {{"model", model.source()},
-          {"dtype", name_of(core.dtype())},
+          {"dtype", core.weight_formats()},
           {"isa", select_kernels().name},
           {"weight_bytes", core.cost().weight_bytes},
           {"state_bytes", core.state_layout().bytes()},
@@ -241,11 +241,11 @@ std::string share_of_ceiling(const Result& result, const Report& report, const M
 void print_table(const Report& report, const Model& model) {
   const ModelCore& core = *model.core();
   fmt::print("{}: {} weights {:.0f} MB, state {:.1f} MB a sequence, kernels {}\n", model.source(),
-             name_of(core.dtype()), static_cast<double>(core.cost().weight_bytes) / 1e6,
+             core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6,
              static_cast<double>(core.state_layout().bytes()) / 1e6, select_kernels().name);
   for (const auto& [threads, ceiling] : report.ceilings) {
     fmt::print("this machine, {} thread{}: reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s ({})\n", threads,
-               threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, name_of(core.dtype()));
+               threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, core.weight_formats());
   }
   fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "tokens/s",
              "(slowest - fastest)", "of the ceiling");

@@ -44,14 +44,16 @@ double read_bandwidth() {
   return static_cast<double>(kWords) * 8 / best / 1e9;
 }
 
-double matmul_rate(const Backend& backend, DType dtype) {
+double matmul_rate(const ModelCore& model) {
+  const Backend& backend = model.backend();
   constexpr std::int64_t kSize = 1024;
   Tensor weight = Tensor::zeros(DType::f32, {kSize, kSize});
   Tensor x = Tensor::zeros(DType::f32, {kSize, kSize});
   const Tensor y = Tensor::zeros(DType::f32, {kSize, kSize});
   std::fill_n(weight.as<float>(), weight.size(), 0.01F);
   std::fill_n(x.as<float>(), x.size(), 1.0F);
-  const auto packed = backend.pack(weight, dtype);
+  const auto packed =
+      model.quantized() ? backend.pack(round_to_nearest(weight, {})) : backend.pack(weight, model.dtype());
   double best = 1e30;
   for (int round = 0; round < 8; ++round) {
     best = std::min(best, seconds([&] { backend.matmul(x.matrix(), *packed, nullptr, y.matrix()); }));
@@ -61,8 +63,8 @@ double matmul_rate(const Backend& backend, DType dtype) {
 
 }  // namespace
 
-Ceilings measure_ceilings(const Backend& backend, DType dtype) {
-  return {read_bandwidth(), matmul_rate(backend, dtype)};
+Ceilings measure_ceilings(const ModelCore& model) {
+  return {read_bandwidth(), matmul_rate(model)};
 }
 
 }  // namespace molt::cli

@@ -52,7 +52,7 @@ nlohmann::json describe(const Model& model) {
       {"tied_embeddings", config.tie_embeddings},
       {"norm_eps", config.norm_eps},
       {"parameters", cost.parameters},
-      {"dtypes", {{"matrices", name_of(core.dtype())}, {"vectors", "f32"}, {"activations", "f32"}, {"state", "f32"}}},
+      {"dtypes", {{"matrices", core.weight_formats()}, {"vectors", "f32"}, {"activations", "f32"}, {"state", "f32"}}},
       {"flops_per_token", cost.flops_per_token},
       {"weight_bytes", cost.weight_bytes},
       {"state_bytes", core.state_layout().bytes()},

@@ -27,9 +27,12 @@ void ModelOptions::add_to(CLI::App& app) {
 }
 
 void ModelOptions::add_run_options_to(CLI::App& app) {
-  app.add_option("--dtype", dtype, "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is, else f32)")
-      ->type_name("auto|f32|bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  app.add_option(
+         "--dtype", dtype,
+         "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is, else f32); int8 and int4 round them on "
+         "loading. What `molt quantize` wrote stays as it is")
+      ->type_name("auto|f32|bf16|int8|int4")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--threads", threads, "Threads to use (default: the cores available to this process)")
       ->type_name("N")
@@ -45,7 +48,11 @@ LoadOptions ModelOptions::prepare() const {
   if (threads > 0) set_num_threads(threads);
   if (!isa.empty()) use_isa(isa);
   LoadOptions options;
-  options.weights = dtype == "f32" ? WeightType::f32 : dtype == "bf16" ? WeightType::bf16 : WeightType::automatic;
+  options.weights = dtype == "f32"    ? WeightType::f32
+                    : dtype == "bf16" ? WeightType::bf16
+                    : dtype == "int8" ? WeightType::int8
+                    : dtype == "int4" ? WeightType::int4
+                                      : WeightType::automatic;
   options.backend = backend;
   options.tokenizer = tokenizer;
   return options;

@@ -23,7 +23,7 @@ nlohmann::json describe_run(const Model& model, const ModelOptions& options) {
   return {{"molt", MOLT_VERSION},
           {"model", model.source()},
           {"fingerprint", core.fingerprint()},
-          {"weights", name_of(core.dtype())},
+          {"weights", core.weight_formats()},
           {"weight_bytes", core.cost().weight_bytes},
           {"layers", core.config().n_layer},
           {"backend", options.backend},
@@ -37,7 +37,7 @@ std::vector<report::Fact> run_facts(const Model& model, const ModelOptions& opti
           {"model", model.source()},
           {"fingerprint", core.fingerprint()},
           {"weights",
-           fmt::format("{}, {:.1f} MB", name_of(core.dtype()), static_cast<double>(core.cost().weight_bytes) / 1e6)},
+           fmt::format("{}, {:.1f} MB", core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6)},
           {"layers", std::to_string(core.config().n_layer)},
           {"kernels", options.backend == "cpu" ? select_kernels().name : options.backend},
           {"threads", std::to_string(num_threads())}};

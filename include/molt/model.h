@@ -18,11 +18,14 @@ namespace molt {
 
 class ModelCore;
 
-/// How the weight matrices are held. Everything else (activations, states, accumulation) is float32.
+/// How the weight matrices are held. Everything else (activations, states, accumulation) is float32. Matrices that a
+/// model folder holds quantized stay so.
 enum class WeightType {
   automatic,  // bf16 for checkpoints in bfloat16, f32 for all others: nothing is lost
   f32,
   bf16,
+  int8,  // rounded to 8 bits on loading, as `molt quantize` does by rounding to the nearest value
+  int4,  // to 4 bits in groups of 64
 };
 
 struct LoadOptions {

@@ -10,7 +10,6 @@
 #include "compress/code_descent.h"
 #include "compress/grid_search.h"
 #include "compress/inverse_factor.h"
-#include "compress/quantizer.h"
 
 namespace molt {
 namespace {
@@ -133,7 +132,8 @@ void check_finite(const Tensor& weight) {
   const auto* values = f32.as<float>();
   const std::int64_t cols = weight.shape()[1];
   for (std::int64_t i = 0; i < f32.size(); ++i) {
-    if (!std::isfinite(values[i])) fail("the weight in row {}, column {} is {}: it cannot be rounded", i / cols, i % cols, values[i]);
+    if (!std::isfinite(values[i]))
+      fail("the weight in row {}, column {} is {}: it cannot be rounded", i / cols, i % cols, values[i]);
   }
 }
 

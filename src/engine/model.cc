@@ -21,15 +21,25 @@ DType packed_dtype(WeightType asked, DType stored) {
   switch (asked) {
     case WeightType::f32: return DType::f32;
     case WeightType::bf16: return DType::bf16;
-    case WeightType::automatic: break;
+    default: break;
   }
   return stored == DType::bf16 ? DType::bf16 : DType::f32;
 }
 
-/// The dtype that most of a checkpoint's bytes have.
+std::optional<QuantizationPlan> plan_for(WeightType asked) {
+  switch (asked) {
+    case WeightType::int8: return QuantizationPlan{{8, 0}};
+    case WeightType::int4: return QuantizationPlan{{4, 64}};
+    default: return std::nullopt;
+  }
+}
+
+/// The dtype that most of a checkpoint's bytes have, but for quantized matrices.
 DType main_dtype(const Checkpoint& checkpoint) {
   std::map<DType, std::int64_t> bytes;
-  for (const auto& [name, tensor] : checkpoint.tensors()) bytes[tensor.dtype()] += tensor.bytes();
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (!is_quantized_part(name)) bytes[tensor.dtype()] += tensor.bytes();
+  }
   const auto most =
       std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == bytes.end() ? DType::f32 : most->first;
@@ -44,8 +54,9 @@ Model Model::load(const std::string& folder, const LoadOptions& options) {
   if (!fs::exists(fs::status(config_path, error))) {
     fail("{}: no config.json beside the weights; a model folder needs one", checkpoint.folder());
   }
-  ModelSpec spec =
-      read_model_spec(read_json_file(config_path), config_path, checkpoint.find("lm_head.weight") != nullptr);
+  const bool untied_head =
+      checkpoint.find("lm_head.weight") != nullptr || checkpoint.find("lm_head.weight.codes") != nullptr;
+  ModelSpec spec = read_model_spec(read_json_file(config_path), config_path, untied_head);
   const DType dtype = packed_dtype(options.weights, main_dtype(checkpoint));
   Model model;
   model.source_ = folder;
@@ -55,7 +66,7 @@ Model Model::load(const std::string& folder, const LoadOptions& options) {
     model.tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(tokenizer_path));
   }
   model.core_ = std::make_shared<const ModelCore>(std::move(spec), CheckpointWeights(std::move(checkpoint)),
-                                                  make_backend(options.backend), dtype);
+                                                  make_backend(options.backend), dtype, plan_for(options.weights));
   return model;
 }
 
@@ -63,9 +74,9 @@ Model Model::random(const std::string& shape, std::uint64_t seed, const LoadOpti
   const std::string where = "shape " + shape;
   Model model;
   model.source_ = where;
-  model.core_ = std::make_shared<const ModelCore>(read_model_spec(published_config(shape), where, false),
-                                                  RandomWeights(where, seed), make_backend(options.backend),
-                                                  packed_dtype(options.weights, DType::bf16));
+  model.core_ = std::make_shared<const ModelCore>(
+      read_model_spec(published_config(shape), where, false), RandomWeights(where, seed), make_backend(options.backend),
+      packed_dtype(options.weights, DType::bf16), plan_for(options.weights));
   return model;
 }
 

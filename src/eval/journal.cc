@@ -21,7 +21,7 @@ constexpr int kVersion = 1;
 Json header_of(const Model& model, std::int64_t window) {
   return {{"molt_eval_journal", kVersion},
           {"model", model.core()->fingerprint()},
-          {"weights", name_of(model.core()->dtype())},
+          {"weights", model.core()->weight_formats()},
           {"window", window}};
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,13 +25,19 @@ struct Batch {
 
 class ModelCore {
  public:
-  /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16. Throws Error that lists wrong tensors.
-  ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype);
+  /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16, or quantized: as the source holds them, or as
+  /// `plan` says. Throws Error that lists wrong tensors.
+  ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype,
+            std::optional<QuantizationPlan> plan = std::nullopt);
 
   const ModelConfig& config() const { return config_; }
   const StateLayout& state_layout() const { return state_layout_; }
   const Backend& backend() const { return *backend_; }
+  /// Of the matrices that are not quantized.
   DType dtype() const { return dtype_; }
+  /// The matrices' formats, for reports: "bf16"; "int4 in groups of 64, int8".
+  const std::string& weight_formats() const { return weight_formats_; }
+  bool quantized() const { return head_->dtype() == DType::u8; }
 
   /// The forward pass through all layers, which moves the states forward. The result, the stream behind the last block,
   /// lies in `arena`: every row of the batch, or those that `router` left in it.
@@ -66,10 +73,13 @@ class ModelCore {
   ModelConfig config_;
   std::shared_ptr<const Backend> backend_;
   DType dtype_;
-  Tensor embedding_;  // [vocab_size, d_model], in the file's own dtype and memory: only looked up
+  std::string weight_formats_;
+  // [vocab_size, d_model]: in the file's own dtype and memory, only looked up; or, quantized, packed.
+  Tensor embedding_;
+  std::shared_ptr<const PackedMatrix> packed_embedding_;
   std::vector<Layer> layers_;
-  Tensor final_norm_;                   // [d_model]
-  std::unique_ptr<PackedMatrix> head_;  // [vocab_size, d_model]
+  Tensor final_norm_;                         // [d_model]
+  std::shared_ptr<const PackedMatrix> head_;  // [vocab_size, d_model]
   StateLayout state_layout_;
   std::string fingerprint_;
 };

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "model/quantized_weights.h"
 #include "tensor/tensor.h"
 
 namespace molt {
@@ -50,11 +51,19 @@ class WeightLoader {
  public:
   using Naming = std::function<std::string(const std::string&)>;
 
-  /// `source` and `backend` must outlive the loader. Matrices are packed in `dtype` (f32 or bf16).
-  WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype);
+  /// `source` and `backend` must outlive the loader. Matrices that the source holds quantized stay so; of the others
+  /// those that `plan` has a format for are rounded to the nearest value, the rest are packed in `dtype` (f32 or bf16).
+  WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype,
+               std::optional<QuantizationPlan> plan = std::nullopt);
 
   /// A weight matrix [out, in], packed for matmul.
   std::unique_ptr<PackedMatrix> matrix(const std::string& name, std::int64_t out, std::int64_t in);
+
+  /// Whether matrix() gives it quantized.
+  bool quantizes(const std::string& name) const;
+
+  /// The formats of all matrices so far: "bf16"; "int4 in groups of 64, int8".
+  std::string formats() const;
 
   /// A small tensor as float32, of its own.
   Tensor vector(const std::string& name, const Shape& shape);
@@ -85,6 +94,8 @@ class WeightLoader {
 
   [[noreturn]] void report(std::vector<std::string> faults, const char* remark) const;
 
+  std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& matrix);
+
   std::optional<Tensor> take(const std::string& name, const Shape& shape);
 
   const WeightSource& source_;
@@ -92,6 +103,8 @@ class WeightLoader {
   const Backend& backend_;
   DType dtype_;
   InputObserver* observer_ = nullptr;
+  std::optional<QuantizationPlan> plan_;
+  std::set<std::string> formats_;
   std::set<std::string> asked_;
   std::vector<std::string> faults_;
   std::int64_t stand_in_floats_ = 0;

@@ -193,8 +193,8 @@ TEST_P(Calibration, NamesWhatTheSourceLacks) {
 INSTANTIATE_TEST_SUITE_P(Tiny, Calibration,
                          testing::Values("mamba1-tiny", "mamba1-bias", "falcon-mamba-tiny", "mamba2-tiny",
                                          "mamba2-groups", "mamba2-tiny-mamba_ssm", "mamba1-tiny-mamba_ssm"),
-                         [](const testing::TestParamInfo<std::string>& info) {
-                           std::string name = info.param;
+                         [](const testing::TestParamInfo<std::string>& tested) {
+                           std::string name = tested.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
