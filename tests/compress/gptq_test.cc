@@ -46,8 +46,8 @@ bool same(const Tensor& a, const Tensor& b) {
 
 TEST(Gptq, LosesLessThanRoundingAndEachStepLessThanTheOneBefore) {
   for (const QuantizedFormat& format : kFormats) {
-    for (const std::int64_t width : {20, 96, 200, 320}) {
-      const Tensor weight = random_weight(37, width, static_cast<std::uint64_t>(width));
+    for (const std::int64_t width : {20, 96, 200}) {
+      const Tensor weight = random_weight(19, width, static_cast<std::uint64_t>(width));
       const InputMoments inputs = random_moments(width, 7);
       const double rounding = plain_error(weight, dequantize(round_to_nearest(weight, format)), inputs);
       const auto error = [&](const GptqOptions& options) {
