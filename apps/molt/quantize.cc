@@ -22,6 +22,8 @@ struct Options {
   std::string embedding = "int8";
   std::string method = "rtn";
   std::int64_t group = 64;
+  std::string calibration;
+  CalibrationText text;
   int threads = 0;
   bool json = false;
 };
@@ -69,12 +71,24 @@ void run(const Options& options) {
   QuantizeOptions quantize;
   quantize.plan = {format_of(options.format, options.group), format_of(options.embedding, options.group)};
   quantize.method = options.method;
-  QuantizeReport report;
-  {
-    Progress progress("rounding");
-    quantize.progress = [&](std::int64_t done, std::int64_t total) { progress.update(done, total); };
-    report = quantize_model(options.model, options.out, quantize);
+  quantize.calibration = options.text;
+  if (find_quantizer(options.method).calibrated) {
+    if (options.calibration.empty()) {
+      fail("--method {} needs text to watch the model by: --calibration FILE, some MB like what the model will read",
+           options.method);
+    }
+    quantize.text = read_text(options.calibration);
+  } else if (!options.calibration.empty()) {
+    fail("--method {} takes no text; leave --calibration out, or take --method gptq", options.method);
   }
+  std::string what;
+  std::unique_ptr<Progress> progress;
+  quantize.progress = [&](const std::string& now, std::int64_t done, std::int64_t total) {
+    if (now != what) progress = std::make_unique<Progress>(what = now);
+    progress->update(done, total);
+  };
+  const QuantizeReport report = quantize_model(options.model, options.out, quantize);
+  progress.reset();
   if (options.json) {
     std::cout << json_text(to_json(report), 2) << "\n";
   } else {
@@ -115,6 +129,18 @@ void setup(CLI::App& app) {
       ->check(CLI::IsMember({"int8", "int4"}))
       ->capture_default_str();
   app.add_option("--method", options->method, methods())->type_name("NAME")->capture_default_str();
+  app.add_option("--calibration", options->calibration,
+                 "Text for --method gptq, documents separated by <|endoftext|>; not what the model is judged by later")
+      ->type_name("FILE");
+  app.add_option("--samples", options->text.samples, "Windows of that text")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  app.add_option("--length", options->text.length, "Tokens a window")
+      ->type_name("N")
+      ->check(CLI::Range(2, 65536))
+      ->capture_default_str();
+  app.add_option("--seed", options->text.seed, "Of the choice of windows")->type_name("N")->capture_default_str();
   app.add_option("--threads", options->threads, "Threads to use (default: the cores available to this process)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
@@ -127,6 +153,7 @@ void setup(CLI::App& app) {
       "Examples:\n"
       "  molt quantize models/demo --format int8 --out demo-int8\n"
       "  molt quantize models/demo --format int4 --group 32 --out demo-int4\n"
+      "  molt quantize models/demo --format int4 --method gptq --calibration text.txt --out demo-gptq\n"
       "  molt eval demo-int4 --tasks suffix_nll --data heldout.txt");
   app.callback([options] { run(*options); });
 }

@@ -11,11 +11,13 @@
 
 #include "base/fail.h"
 #include "base/parallel.h"
+#include "compress/calibrated.h"
 #include "compress/quantizer.h"
 #include "io/checkpoint.h"
 #include "io/json_file.h"
 #include "io/safetensors.h"
 #include "model/architecture.h"
+#include "model/weight_sources.h"
 
 namespace molt {
 namespace {
@@ -99,10 +101,16 @@ nlohmann::json format_json(const QuantizedFormat& format) {
 }
 
 std::map<std::string, std::string> metadata(const QuantizeOptions& options) {
-  const nlohmann::json json = {{"version", 1},
-                               {"method", options.method},
-                               {"blocks", format_json(options.plan.blocks)},
-                               {"embedding", format_json(options.plan.embedding)}};
+  nlohmann::json json = {{"version", 1},
+                         {"method", options.method},
+                         {"blocks", format_json(options.plan.blocks)},
+                         {"embedding", format_json(options.plan.embedding)}};
+  if (find_quantizer(options.method).calibrated) {
+    json["calibration"] = {{"samples", options.calibration.samples},
+                           {"length", options.calibration.length},
+                           {"seed", options.calibration.seed},
+                           {"text_bytes", options.text.size()}};
+  }
   return {{"format", "pt"}, {"quantization", json.dump()}};
 }
 
@@ -112,16 +120,30 @@ bool is_matrix(const Tensor& tensor) {
          (dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16 || dtype == DType::f64);
 }
 
-/// The tensors to quantize or to keep: all but a tied head that was saved once more.
-NamedTensors tensors_of(const Checkpoint& checkpoint) {
+ModelSpec spec_of(const Checkpoint& checkpoint) {
   const std::string config = (fs::path(checkpoint.folder()) / "config.json").string();
-  const ModelSpec spec = read_model_spec(read_json_file(config), config, checkpoint.find("lm_head.weight") != nullptr);
+  return read_model_spec(read_json_file(config), config, checkpoint.find("lm_head.weight") != nullptr);
+}
+
+/// The tensors to quantize or to keep: all but a tied head that was saved once more.
+NamedTensors tensors_of(const Checkpoint& checkpoint, const ModelSpec& spec) {
   NamedTensors tensors;
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     if (is_quantized_part(name)) fail("{}: is quantized already: start from the original model", checkpoint.source());
     if (!spec.config.tie_embeddings || name != "lm_head.weight") tensors.emplace_back(name, tensor);
   }
   return tensors;
+}
+
+/// What a calibrated method makes of the matrices that have inputs; nothing for the others.
+std::map<std::string, QuantizedMatrix> calibrate(const Checkpoint& checkpoint, const ModelSpec& spec,
+                                                 const QuantizeOptions& options, const Quantizer& quantizer) {
+  // The model for its tokenizer; the pass loads its weights itself, a block at a time.
+  const auto windows = calibration_windows(Model::load(checkpoint.folder()), options.text, options.calibration);
+  return quantize_calibrated(spec, CheckpointWeights(checkpoint), windows, options.plan, quantizer,
+                             [&](std::int64_t done, std::int64_t total) {
+                               if (options.progress) options.progress("calibrating", done, total);
+                             });
 }
 
 }  // namespace
@@ -132,11 +154,14 @@ double QuantizedKind::relative_error() const {
 
 QuantizeReport quantize_model(const std::string& folder, const std::string& out, const QuantizeOptions& options) {
   const QuantizerEntry& entry = find_quantizer(options.method);
-  if (entry.calibrated) fail("the method '{}' needs calibration text", options.method);
+  if (entry.calibrated && options.text.empty()) fail("the method '{}' needs calibration text", options.method);
   const auto quantizer = entry.make();
   const Checkpoint checkpoint = Checkpoint::open(folder);
-  const NamedTensors tensors = tensors_of(checkpoint);
+  const ModelSpec spec = spec_of(checkpoint);
+  const NamedTensors tensors = tensors_of(checkpoint, spec);
   NewFolder made(out);
+  std::map<std::string, QuantizedMatrix> calibrated;
+  if (entry.calibrated) calibrated = calibrate(checkpoint, spec, options, *quantizer);
 
   QuantizeReport report;
   NamedTensors written;
@@ -152,7 +177,10 @@ QuantizeReport quantize_model(const std::string& folder, const std::string& out,
     NamedTensors parts = {{name, tensor}};
     if (format) {
       try {
-        const QuantizedMatrix rounded = quantizer->quantize(tensor, *format, nullptr);
+        const auto found = calibrated.find(name);
+        const QuantizedMatrix rounded = found != calibrated.end() ? found->second
+                                        : entry.calibrated        ? round_to_nearest(tensor, *format)
+                                                                  : quantizer->quantize(tensor, *format, nullptr);
         kind.format = to_string(*format);
         add_error(tensor, rounded, kind);
         parts = stored_parts(name, rounded);
@@ -165,7 +193,7 @@ QuantizeReport quantize_model(const std::string& folder, const std::string& out,
       written.push_back(std::move(part));
     }
     done += tensor.size();
-    if (options.progress) options.progress(done, total);
+    if (options.progress) options.progress("rounding", done, total);
   }
   if (report.kinds.empty()) fail("{}: holds no matrix that molt quantizes", checkpoint.source());
   // By falling size of elements: then all of them lie aligned in the file.

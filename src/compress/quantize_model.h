@@ -10,16 +10,21 @@
 #include <map>
 #include <string>
 
+#include "compress/calibration_text.h"
 #include "model/quantized_weights.h"
 
 namespace molt {
 
 struct QuantizeOptions {
   QuantizationPlan plan;
-  std::string method = "rtn";  // a registered Quantizer that needs no calibration
+  std::string method = "rtn";  // a registered Quantizer
 
-  /// Called as work goes on, with the weights done and all there are.
-  std::function<void(std::int64_t done, std::int64_t total)> progress;
+  /// What a calibrated method watches the model read, documents separated by "<|endoftext|>", and how it is cut.
+  std::string text;
+  CalibrationText calibration;
+
+  /// Called as work goes on, with what is being done (calibration, rounding), how much of it and how much there is.
+  std::function<void(const std::string& what, std::int64_t done, std::int64_t total)> progress;
 };
 
 /// What became of the matrices of one kind ("in_proj"), or of what stayed as it was.
@@ -42,7 +47,8 @@ struct QuantizeReport {
 };
 
 /// Quantizes the model in `folder` into the new folder `out`. Throws Error when the model cannot be read or is
-/// quantized already, a weight is not finite, or `out` exists or cannot be written. On all threads.
+/// quantized already, a weight is not finite, the method needs calibration text and there is too little, or `out`
+/// exists or cannot be written. On all threads.
 QuantizeReport quantize_model(const std::string& folder, const std::string& out, const QuantizeOptions& options);
 
 }  // namespace molt

@@ -12,15 +12,10 @@
 #include <string>
 
 #include "base/registry.h"
+#include "compress/moments.h"
 #include "tensor/quantized_matrix.h"
 
 namespace molt {
-
-/// What a matrix's inputs x [K] looked like on calibration text.
-struct InputMoments {
-  std::int64_t rows = 0;  // inputs seen
-  Tensor second;          // f64 [K, K]: the sum of x x^T over them
-};
 
 class Quantizer {
  public:

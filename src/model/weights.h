@@ -49,6 +49,16 @@ class WeightSource {
   virtual std::string description() const = 0;
 };
 
+/// Sees what goes into the products of a model's weight matrices, while the model is run for calibration.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+
+  /// `x` [T, in] is about to be multiplied by the matrix of that (canonical) name. Called on the thread that runs the
+  /// block.
+  virtual void input(const std::string& matrix, Matrix<const float> x) = 0;
+};
+
 class WeightLoader {
  public:
   using Naming = std::function<std::string(const std::string&)>;
@@ -79,6 +89,10 @@ class WeightLoader {
   /// Accepts a tensor that the model does not use (a tied head that was saved all the same).
   void ignore(const std::string& name);
 
+  /// Matrices that are loaded from here on tell `observer`, which must outlive them, what they are multiplied by.
+  void observe(InputObserver* observer) { observer_ = observer; }
+  InputObserver* observer() const { return observer_; }
+
   /// Throws Error that lists missing, misshapen and unexpected tensors, if there are any.
   void finish() const;
 
@@ -100,6 +114,7 @@ class WeightLoader {
   Naming naming_;
   const Backend& backend_;
   DType dtype_;
+  InputObserver* observer_ = nullptr;
   std::optional<QuantizationPlan> plan_;
   std::set<std::string> formats_;
   std::set<std::string> asked_;

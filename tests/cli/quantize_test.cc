@@ -52,6 +52,40 @@ TEST_F(QuantizeCommand, CostsLittlePerplexity) {
   }
 }
 
+// Calibrated on the page that it is judged by: what is tested is that the text takes effect, not how far that carries.
+TEST_F(QuantizeCommand, LosesLessOnTheTextItIsCalibratedOn) {
+  testing_support::write_file(folder_ / "page.txt", page());
+  const std::vector<std::string> common = {"--format", "int4", "--group", "128", "--embedding", "int4"};
+  const auto loss = [&](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"quantize", demo_model(), "--out", folder_ / name};
+    arguments.insert(arguments.end(), common.begin(), common.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    EXPECT_TRUE(succeeds(molt(arguments)));
+    return nll(folder_ / name, "auto") - nll(demo_model(), "bf16");
+  };
+  EXPECT_LT(
+      loss("gptq", {"--method", "gptq", "--calibration", folder_ / "page.txt", "--samples", "4", "--length", "100"}),
+      0.7 * loss("rtn", {}));
+  const auto metadata = testing_support::read_file(folder_ / "gptq/model.safetensors").substr(0, 4000);
+  for (const char* part : {R"(\"method\":\"gptq\")", R"(\"samples\":4)", R"(\"length\":100)"}) {
+    EXPECT_THAT(metadata, HasSubstr(part));
+  }
+}
+
+TEST_F(QuantizeCommand, WantsTextForCalibratedMethodsAlone) {
+  testing_support::write_file(folder_ / "page.txt", page());
+  const std::vector<std::string> start = {"quantize", demo_model(), "--out", folder_ / "out"};
+  const auto refused = [&](std::vector<std::string> more, const std::vector<std::string>& parts) {
+    more.insert(more.begin(), start.begin(), start.end());
+    EXPECT_TRUE(is_refused(molt(more), parts));
+  };
+  refused({"--method", "gptq"}, {"--calibration"});
+  refused({"--calibration", folder_ / "page.txt"}, {"rtn", "--calibration"});
+  refused({"--method", "gptq", "--calibration", folder_ / "none.txt"}, {"none.txt"});
+  refused({"--method", "gptq", "--calibration", folder_ / "page.txt", "--length", "4000"}, {"windows of 4000 tokens"});
+  EXPECT_EQ(folder_.count(), 1U);
+}
+
 TEST_F(QuantizeCommand, SaysWhatItDid) {
   const auto finished =
       molt({"quantize", demo_model(), "--format", "int4", "--group", "128", "--out", folder_ / "out"});
