@@ -311,10 +311,14 @@ void multiply_panel(const QuantizedProduct& product) {
   }
 }
 
+#if defined(__AVX512F__)
+constexpr __mmask16 kAllLanes = 0xffff;  // for forms that GCC 12 does not warn of: it takes the others to read garbage
+#endif
+
 /// x rounded to the nearest integer, ties to even; |x| <= 127. The same on every instruction set.
 inline VecI nearest(VecF x) {
 #if defined(__AVX512F__)
-  return reinterpret_cast<VecI>(_mm512_cvtps_epi32(reinterpret_cast<__m512>(x)));
+  return reinterpret_cast<VecI>(_mm512_maskz_cvtps_epi32(kAllLanes, reinterpret_cast<__m512>(x)));
 #elif defined(__AVX2__)
   return reinterpret_cast<VecI>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(x)));
 #else
@@ -341,7 +345,7 @@ inline float largest_magnitude(const float* x, int64_t n) {
 /// Stores codes of kLanes columns, the first of which is a multiple of 4.
 inline void store_codes(Code* to, VecI codes) {
 #if defined(__AVX512VNNI__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(codes)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_maskz_cvtepi32_epi8(kAllLanes, reinterpret_cast<__m512i>(codes)));
 #elif defined(__AVX2__)
   for (int i = 0; i < kLanes; i += 4) {  // as add_columns() takes them
     to[i] = static_cast<Code>(codes[i]);
