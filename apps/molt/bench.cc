@@ -16,6 +16,7 @@
 #include "model_options.h"
 #include "molt/session.h"
 #include "molt/threads.h"
+#include "op_times.h"
 #include "peak_memory.h"
 #include "progress.h"
 #include "reduce_option.h"
@@ -36,6 +37,7 @@ struct Options {
   std::int64_t window = 2048;
   std::int64_t repeat = 5;
   std::uint64_t seed = 1;
+  bool ops = false;
   bool no_ceilings = false;
   bool json = false;
 };
@@ -52,12 +54,20 @@ struct Result {
   std::int64_t batch;
   int threads;
   std::string reduce;           // the spec, empty for dense
-  std::vector<double> seconds;  // of each repetition
+  std::vector<Timing> timings;  // of each repetition, the fastest first
   double cut = 0;               // of the layers' FLOPs, obtained
   double reducing_seconds = 0;  // of one repetition: choosing, merging and moving tokens; the median
 
-  double median_seconds() const { return median(seconds); }
-  double tokens_per_second(double time) const { return static_cast<double>(tokens * batch) / time; }
+  const Timing& median() const { return timings[timings.size() / 2]; }
+  double tokens_per_second(const Timing& timing) const { return static_cast<double>(tokens * batch) / timing.seconds; }
+  double slowest() const { return tokens_per_second(timings.back()); }
+  double fastest() const { return tokens_per_second(timings.front()); }
+
+  /// Takes the repetitions' timings in any order.
+  void sort() {
+    std::stable_sort(timings.begin(), timings.end(),
+                     [](const Timing& a, const Timing& b) { return a.seconds < b.seconds; });
+  }
 };
 
 std::vector<TokenId> random_ids(const Model& model, std::int64_t count, std::uint64_t seed) {
@@ -69,12 +79,8 @@ std::vector<TokenId> random_ids(const Model& model, std::int64_t count, std::uin
   return ids;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// Time for `batch` fresh sequences to read `tokens` tokens each. `record`: null, or of the first sequence.
-double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed,
+Timing time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed,
                     const Reduction* reduction = nullptr, ReductionRecord* record = nullptr) {
   const Model& model = session.model();
   const std::vector<TokenId> ids = random_ids(model, tokens * batch, seed);
@@ -85,19 +91,19 @@ double time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, s
                          std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens)),
                          {.reduction = reduction, .record = s == 0 ? record : nullptr}});
   }
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch(model.core()->backend());
   session.feed(sequences);
-  return seconds_since(start);
+  return stopwatch.stop();
 }
 
 /// Time for `batch` sequences to take `tokens` more tokens, one at a time, each step with its logits.
-double time_decode(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed) {
+Timing time_decode(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed) {
   const Model& model = session.model();
   const std::vector<TokenId> ids = random_ids(model, kDecodePrompt + tokens * batch, seed);
   State prompt(model);
   session.feed(prompt, std::span(ids).first(kDecodePrompt));
   std::vector<State> states(static_cast<std::size_t>(batch), prompt);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch(model.core()->backend());
   for (std::int64_t step = 0; step < tokens; ++step) {
     std::vector<Sequence> sequences;
     for (std::size_t s = 0; s < states.size(); ++s) {
@@ -106,13 +112,27 @@ double time_decode(Session& session, std::int64_t tokens, std::int64_t batch, st
     }
     session.feed(sequences);
   }
-  return seconds_since(start);
+  return stopwatch.stop();
 }
 
 struct Report {
   std::vector<Result> results;
   std::vector<std::pair<int, Ceilings>> ceilings;  // by threads
   std::int64_t peak_memory_bytes = 0;
+
+  /// Those of that number of threads; null if not measured.
+  const Ceilings* ceilings_of(int count) const {
+    for (const auto& [threads, ceiling] : ceilings) {
+      if (threads == count) return &ceiling;
+    }
+    return nullptr;
+  }
+
+  /// Where the median repetition's time went: of the prefill, or of one step of decoding.
+  OpTimes times_of(const Result& result) const {
+    const std::int64_t repeats = result.kind == "decode" ? result.tokens : 1;
+    return op_times(result.median(), repeats, ceilings_of(result.threads));
+  }
 };
 
 /// Measures a prefill dense and with each reduction, by turns, so that what disturbs the machine disturbs all alike.
@@ -126,16 +146,19 @@ std::vector<Result> measure_prefill(const Options& options, std::span<const Redu
   for (std::int64_t r = -1; r < options.repeat; ++r) {  // the first one warms caches and scratch memory
     for (std::size_t i = 0; i < results.size(); ++i) {
       ReductionRecord record;
-      const double seconds =
+      Timing timing =
           time_prefill(session, tokens, batch, options.seed + static_cast<std::uint64_t>(std::max<std::int64_t>(r, 0)),
                        i == 0 ? nullptr : &reductions[i - 1], &record);
       if (r < 0) continue;
-      results[i].seconds.push_back(seconds);
+      results[i].timings.push_back(std::move(timing));
       results[i].cut = record.cut();
       reducing[i].push_back(session.reduction_seconds());
     }
   }
-  for (std::size_t i = 0; i < results.size(); ++i) results[i].reducing_seconds = median(reducing[i]);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    results[i].sort();
+    results[i].reducing_seconds = median(reducing[i]);
+  }
   return results;
 }
 
@@ -143,8 +166,9 @@ Result measure_decode(const Options& options, Session& session, std::int64_t tok
   Result result{"decode", tokens, batch, num_threads(), "", {}};
   time_decode(session, tokens, batch, options.seed);  // warms caches and scratch memory
   for (std::int64_t r = 0; r < options.repeat; ++r) {
-    result.seconds.push_back(time_decode(session, tokens, batch, options.seed + static_cast<std::uint64_t>(r)));
+    result.timings.push_back(time_decode(session, tokens, batch, options.seed + static_cast<std::uint64_t>(r)));
   }
+  result.sort();
   return result;
 }
 
@@ -188,7 +212,6 @@ nlohmann::json to_json(const Report& report, const Model& model) {
   const ModelCore& core = *model.core();
   nlohmann::json results = nlohmann::json::array();
   for (const Result& result : report.results) {
-    const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());
     results.push_back({{"kind", result.kind},
                        {"tokens", result.tokens},
                        {"batch", result.batch},
@@ -196,16 +219,18 @@ nlohmann::json to_json(const Report& report, const Model& model) {
                        {"reduce", result.reduce},
                        {"cut", result.cut},
                        {"reducing_seconds", result.reducing_seconds},
-                       {"seconds", result.median_seconds()},
-                       {"tokens_per_s", result.tokens_per_second(result.median_seconds())},
-                       {"tokens_per_s_min", result.tokens_per_second(*slowest)},
-                       {"tokens_per_s_max", result.tokens_per_second(*fastest)}});
+                       {"seconds", result.median().seconds},
+                       {"tokens_per_s", result.tokens_per_second(result.median())},
+                       {"tokens_per_s_min", result.slowest()},
+                       {"tokens_per_s_max", result.fastest()}});
+    if (!result.median().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
   }
   nlohmann::json ceilings = nlohmann::json::array();
   for (const auto& [threads, ceiling] : report.ceilings) {
     ceilings.push_back({{"threads", threads},
                         {"read_gb_per_s", ceiling.read_gb_per_s},
-                        {"matmul_gflop_per_s", ceiling.matmul_gflop_per_s}});
+                        {"matmul_gflop_per_s", ceiling.matmul_gflop_per_s},
+                        {"matmul_f32_gflop_per_s", ceiling.matmul_f32_gflop_per_s}});
   }
   double load[3] = {};
   getloadavg(load, 3);
@@ -223,19 +248,28 @@ nlohmann::json to_json(const Report& report, const Model& model) {
 
 /// How much of which ceiling a result reaches: prefill is bound by arithmetic, decoding by memory.
 std::string share_of_ceiling(const Result& result, const Report& report, const ModelCore& core) {
-  for (const auto& [threads, ceiling] : report.ceilings) {
-    if (threads != result.threads) continue;
-    const double time = result.median_seconds();
-    if (result.kind == "prefill") {
-      const double head = 2.0 * static_cast<double>(core.config().vocab_size * core.config().d_model);
-      const double flops =
-          (1 - result.cut) * static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
-      return fmt::format("{:.0f}% of matmul", 100 * flops / time / 1e9 / ceiling.matmul_gflop_per_s);
-    }
-    const double bytes = step_bytes(core, result.batch) * static_cast<double>(result.tokens);
-    return fmt::format("{:.0f}% of read", 100 * bytes / time / 1e9 / ceiling.read_gb_per_s);
+  const Ceilings* ceilings = report.ceilings_of(result.threads);
+  if (ceilings == nullptr) return "";
+  const double time = result.median().seconds;
+  if (result.kind == "prefill") {
+    const double head = 2.0 * static_cast<double>(core.config().vocab_size * core.config().d_model);
+    const double flops =
+        (1 - result.cut) * static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
+    return fmt::format("{:.0f}% of matmul", 100 * flops / time / 1e9 / ceilings->matmul_gflop_per_s);
   }
-  return "";
+  const double bytes = step_bytes(core, result.batch) * static_cast<double>(result.tokens);
+  return fmt::format("{:.0f}% of read", 100 * bytes / time / 1e9 / ceilings->read_gb_per_s);
+}
+
+void print_op_times(const Report& report) {
+  for (const Result& result : report.results) {
+    if (result.median().ops.empty()) continue;
+    fmt::print("\n{}, batch {}, {} thread{}{}{}:\n",
+               result.kind == "prefill" ? fmt::format("prefill of {} tokens", result.tokens) : "a decode step",
+               result.batch, result.threads, result.threads == 1 ? "" : "s", result.reduce.empty() ? "" : ", ",
+               result.reduce);
+    print(report.times_of(result));
+  }
 }
 
 void print_table(const Report& report, const Model& model) {
@@ -251,19 +285,19 @@ void print_table(const Report& report, const Model& model) {
              "(slowest - fastest)", "of the ceiling");
   double dense = 0;
   for (const Result& result : report.results) {
-    const auto [fastest, slowest] = std::minmax_element(result.seconds.begin(), result.seconds.end());
     fmt::print("{:<8} {:>7} {:>6} {:>8} {:>12.1f} {:>20}  {}\n", result.kind, result.tokens, result.batch,
-               result.threads, result.tokens_per_second(result.median_seconds()),
-               fmt::format("({:.1f} - {:.1f})", result.tokens_per_second(*slowest), result.tokens_per_second(*fastest)),
+               result.threads, result.tokens_per_second(result.median()),
+               fmt::format("({:.1f} - {:.1f})", result.slowest(), result.fastest()),
                share_of_ceiling(result, report, core));
     if (result.reduce.empty()) {
-      dense = result.median_seconds();
+      dense = result.median().seconds;
     } else {
       fmt::print("  {}: {:.1f}% of FLOPs cut, {:.2f}x dense; reducing itself took {:.1f}% of the time\n", result.reduce,
-                 100 * result.cut, dense / result.median_seconds(),
-                 100 * result.reducing_seconds / result.median_seconds());
+                 100 * result.cut, dense / result.median().seconds,
+                 100 * result.reducing_seconds / result.median().seconds);
     }
   }
+  print_op_times(report);
   double load[3] = {};
   getloadavg(load, 3);
   fmt::print("\npeak memory {:.0f} MB, load average {:.2f}\n", static_cast<double>(report.peak_memory_bytes) / 1e6,
@@ -275,7 +309,8 @@ void run(const Options& options) {
     fail("name either a model folder or a published shape with --shape (one of: {})",
          fmt::join(published_shapes(), ", "));
   }
-  const LoadOptions load = options.model.prepare();
+  LoadOptions load = options.model.prepare();
+  if (options.ops) load.backend = "timed:" + load.backend;
   const Model model =
       options.shape.empty() ? Model::load(options.model.model, load) : Model::random(options.shape, options.seed, load);
   const Report report = measure(options, model);
@@ -328,11 +363,16 @@ void setup(CLI::App& app) {
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   app.add_option("--seed", options->seed, "Of random weights and prompts")->type_name("N")->capture_default_str();
+  app.add_flag(
+      "--ops", options->ops,
+      "Also where the time of each prefill and of a decode step goes, op by op, and each op's GB/s, GFLOP/s and "
+      "share of the ceiling that binds it");
   app.add_flag("--no-ceilings", options->no_ceilings, "Skip measuring what the machine can do at best");
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(
       "Examples:\n"
       "  molt bench models/demo\n"
+      "  molt bench models/demo --ops --prefill 512,2048\n"
       "  molt bench models/demo --prefill 2048 --decode 0 --reduce utr:flops=0.3 --reduce bypass:flops=0.3\n"
       "  molt bench --shape mamba2-130m --prefill 512,2048 --decode 128 --batch 1,16 --threads 1,2");
   app.callback([options] { run(*options); });

@@ -44,16 +44,15 @@ double read_bandwidth() {
   return static_cast<double>(kWords) * 8 / best / 1e9;
 }
 
-double matmul_rate(const ModelCore& model) {
-  const Backend& backend = model.backend();
+/// With weights in `dtype`, u8 for int8.
+double matmul_rate(const Backend& backend, DType dtype) {
   constexpr std::int64_t kSize = 1024;
   Tensor weight = Tensor::zeros(DType::f32, {kSize, kSize});
   Tensor x = Tensor::zeros(DType::f32, {kSize, kSize});
   const Tensor y = Tensor::zeros(DType::f32, {kSize, kSize});
   std::fill_n(weight.as<float>(), weight.size(), 0.01F);
   std::fill_n(x.as<float>(), x.size(), 1.0F);
-  const auto packed =
-      model.quantized() ? backend.pack(round_to_nearest(weight, {})) : backend.pack(weight, model.dtype());
+  const auto packed = dtype == DType::u8 ? backend.pack(round_to_nearest(weight, {})) : backend.pack(weight, dtype);
   double best = 1e30;
   for (int round = 0; round < 8; ++round) {
     best = std::min(best, seconds([&] { backend.matmul(x.matrix(), *packed, nullptr, y.matrix()); }));
@@ -64,7 +63,9 @@ double matmul_rate(const ModelCore& model) {
 }  // namespace
 
 Ceilings measure_ceilings(const ModelCore& model) {
-  return {read_bandwidth(), matmul_rate(model)};
+  const double f32 = matmul_rate(model.backend(), DType::f32);
+  const DType dtype = model.quantized() ? DType::u8 : model.dtype();
+  return {read_bandwidth(), dtype == DType::f32 ? f32 : matmul_rate(model.backend(), dtype), f32};
 }
 
 }  // namespace molt::cli

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
+#include "base/aligned_memory.h"
 #include "base/fail.h"
 #include "io/safetensors.h"
 #include "model/model.h"
@@ -15,33 +14,30 @@ namespace {
 
 constexpr const char* kFormat = "molt-state-1";
 
-float* aligned_floats(std::int64_t n) {
-  const auto bytes = static_cast<std::size_t>((n * 4 + 63) / 64 * 64);
-  void* data = std::aligned_alloc(64, std::max<std::size_t>(bytes, 64));
-  if (data == nullptr) throw std::bad_alloc();
-  return static_cast<float*>(data);
-}
-
 }  // namespace
 
 void State::Free::operator()(float* data) const {
-  std::free(data);
+  free_aligned(data);
 }
 
 State::State(const Model& model)
-    : data_(aligned_floats(model.core()->state_layout().floats)),
+    : data_(allocate_floats(model.core()->state_layout().floats).release()),
       size_(model.core()->state_layout().floats),
       core_(model.core()) {
   std::fill_n(data_.get(), size_, 0.0F);
 }
 
 State::State(const State& other)
-    : data_(aligned_floats(other.size_)), size_(other.size_), tokens_(other.tokens_), core_(other.core_) {
+    : data_(allocate_floats(other.size_).release()), size_(other.size_), tokens_(other.tokens_), core_(other.core_) {
   std::copy_n(other.data_.get(), size_, data_.get());
 }
 
 State& State::operator=(const State& other) {
-  if (this != &other) *this = State(other);
+  if (this == &other) return *this;
+  if (data_ == nullptr || size_ != other.size_) return *this = State(other);
+  std::copy_n(other.data_.get(), size_, data_.get());  // large: its memory serves again
+  tokens_ = other.tokens_;
+  core_ = other.core_;
   return *this;
 }
 

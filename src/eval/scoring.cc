@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "base/fail.h"
+#include "kernels/backend.h"
+#include "model/model.h"
 
 namespace molt::eval {
 namespace {
@@ -13,24 +15,22 @@ namespace {
 constexpr std::int64_t kWindowsAtOnce = 4;
 constexpr std::int64_t kBytesAtOnce = std::int64_t{512} << 20;
 
+Matrix<const float> as_row(std::span<const float> values) {
+  return {values.data(), 1, static_cast<std::int64_t>(values.size())};
+}
+
 /// log(sum(exp(logits))). Throws Error where that is no number.
-double log_sum_exp(std::span<const float> logits) {
-  float largest = -INFINITY;
-  for (const float logit : logits) largest = std::max(largest, logit);  // passes over NaN, which the sum then meets
+double log_sum_exp(const Backend& backend, std::span<const float> logits) {
   double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - largest));
-  if (!std::isfinite(largest) || !std::isfinite(sum)) {
-    fail("the model yields logits that are no finite numbers: are its weights damaged?");
-  }
-  return largest + std::log(sum);
+  backend.log_sum_exp(as_row(logits), &sum);
+  if (!std::isfinite(sum)) fail("the model yields logits that are no finite numbers: are its weights damaged?");
+  return sum;
 }
 
 /// KL(p || q) of two lists of log-probabilities.
-double divergence(std::span<const float> p, std::span<const float> q) {
+double divergence(const Backend& backend, std::span<const float> p, std::span<const float> q) {
   double sum = 0;
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    sum += std::exp(static_cast<double>(p[i])) * (static_cast<double>(p[i]) - static_cast<double>(q[i]));
-  }
+  backend.divergence(as_row(p), as_row(q), &sum);
   return sum;
 }
 
@@ -39,8 +39,9 @@ double divergence(std::span<const float> p, std::span<const float> q) {
 /// A batch on its way: turns logits into scores.
 class Scorer::Batch {
  public:
-  Batch(std::span<const Prompt* const> prompts, Distributions* keep, const Distributions* compare)
-      : keep_(keep), compare_(compare) {
+  Batch(const Backend& backend, std::span<const Prompt* const> prompts, Distributions* keep,
+        const Distributions* compare)
+      : backend_(backend), keep_(keep), compare_(compare) {
     std::size_t tokens = 0;
     for (const Prompt* prompt : prompts) {
       Outcome& outcome = outcomes_.emplace_back();
@@ -62,7 +63,7 @@ class Scorer::Batch {
   void take(std::size_t prompt, std::size_t continuation, std::size_t flat, std::size_t at,
             std::span<const TokenId> ids, std::span<const float> logits) {
     Score& score = outcomes_[prompt].scores[continuation];
-    const double total = log_sum_exp(logits);
+    const double total = log_sum_exp(backend_, logits);
     const auto token = static_cast<std::size_t>(ids[at]);
     score.logprobs[at] = static_cast<float>(static_cast<double>(logits[token]) - total);
     const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
@@ -74,7 +75,7 @@ class Scorer::Batch {
                    [&](float logit) { return static_cast<float>(static_cast<double>(logit) - total); });
     const std::size_t place = first_token_[flat] + at;
     if (compare_ != nullptr) {
-      *score.kl += divergence((*compare_)[place], distribution) / static_cast<double>(ids.size());
+      *score.kl += divergence(backend_, (*compare_)[place], distribution) / static_cast<double>(ids.size());
     }
     if (keep_ != nullptr) (*keep_)[place] = std::move(distribution);
   }
@@ -82,6 +83,7 @@ class Scorer::Batch {
   std::vector<Outcome>& outcomes() { return outcomes_; }
 
  private:
+  const Backend& backend_;
   Distributions* keep_;
   const Distributions* compare_;
   std::vector<std::size_t> first_token_;  // of each continuation, among the batch's
@@ -91,24 +93,36 @@ class Scorer::Batch {
 Scorer::Scorer(const Model& model, std::int64_t window, std::function<void(std::int64_t)> progress)
     : model_(model),
       window_(window),
-      state_bytes_(State(model).size() * static_cast<std::int64_t>(sizeof(float))),
       progress_(std::move(progress)),
-      session_(model, {.window = window, .progress = [this](std::int64_t done, std::int64_t total) {
-                         const std::int64_t news = done - reported_;
-                         reported_ = done == total ? 0 : done;
-                         if (progress_) progress_(news);
-                       }}) {}
+      session_(model, {.window = window,
+                       .progress =
+                           [this](std::int64_t done, std::int64_t total) {
+                             const std::int64_t news = done - reported_;
+                             reported_ = done == total ? 0 : done;
+                             if (progress_) progress_(news);
+                           }}),
+      empty_(model) {}
+
+State& Scorer::state_like(const State& from) {
+  if (states_used_ == states_.size()) {
+    ++states_used_;
+    return states_.emplace_back(from);
+  }
+  return states_[states_used_++] = from;
+}
 
 std::vector<Outcome> Scorer::score(std::span<const Prompt* const> prompts, const Reduction* reduction,
                                    Distributions* keep, const Distributions* compare) {
-  Batch batch(prompts, keep, compare);
+  Batch batch(model_.core()->backend(), prompts, keep, compare);
   reported_ = 0;
-  std::vector<State> states(prompts.size(), State(model_));
+  states_used_ = 0;
+  std::vector<State*> states;
   std::vector<ReductionRecord> records(prompts.size());
   std::vector<Sequence> contexts;
   std::int64_t tokens = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
-    contexts.push_back({&states[p], prompts[p]->context, {.reduction = reduction, .record = &records[p]}});
+    states.push_back(&state_like(empty_));
+    contexts.push_back({states[p], prompts[p]->context, {.reduction = reduction, .record = &records[p]}});
     tokens += static_cast<std::int64_t>(prompts[p]->context.size());
   }
   const auto start = std::chrono::steady_clock::now();
@@ -119,9 +133,9 @@ std::vector<Outcome> Scorer::score(std::span<const Prompt* const> prompts, const
   // last.
   struct Rest {
     std::size_t prompt, continuation, flat;
+    State* state;
   };
   std::vector<Rest> rests;
-  std::vector<State> branches;
   std::size_t flat = 0;
   const auto vocab = static_cast<std::size_t>(model_.vocab_size());
   for (std::size_t p = 0; p < prompts.size(); ++p) {
@@ -129,8 +143,8 @@ std::vector<Outcome> Scorer::score(std::span<const Prompt* const> prompts, const
     for (std::size_t c = 0; c < continuations.size(); ++c, ++flat) {
       batch.take(p, c, flat, 0, continuations[c], last.subspan(p * vocab, vocab));
       if (continuations[c].size() == 1) continue;
-      rests.push_back({p, c, flat});
-      branches.push_back(c + 1 < continuations.size() ? states[p] : std::move(states[p]));
+      const bool is_last = c + 1 == continuations.size();  // which may use up the state behind the context
+      rests.push_back({p, c, flat, is_last ? states[p] : &state_like(*states[p])});
     }
     Outcome& outcome = batch.outcomes()[p];
     outcome.seconds = seconds * static_cast<double>(prompts[p]->context.size()) / static_cast<double>(tokens);
@@ -139,9 +153,9 @@ std::vector<Outcome> Scorer::score(std::span<const Prompt* const> prompts, const
   }
   if (!rests.empty()) {
     std::vector<Sequence> sequences;
-    for (std::size_t r = 0; r < rests.size(); ++r) {
-      const std::vector<TokenId>& ids = prompts[rests[r].prompt]->continuations[rests[r].continuation];
-      sequences.push_back({&branches[r], std::span(ids).first(ids.size() - 1)});
+    for (const Rest& rest : rests) {
+      const std::vector<TokenId>& ids = prompts[rest.prompt]->continuations[rest.continuation];
+      sequences.push_back({rest.state, std::span(ids).first(ids.size() - 1)});
     }
     session_.feed_all(sequences, [&](std::size_t r, std::int64_t position, std::span<const float> logits) {
       const Rest& rest = rests[r];
@@ -159,12 +173,13 @@ void check_scope(const std::string& name, const Reduction& reduction) {
 }
 
 std::size_t Scorer::batch_size(std::span<const Prompt* const> prompts, bool distributions) const {
+  const std::int64_t state_bytes = empty_.size() * static_cast<std::int64_t>(sizeof(float));
   std::int64_t tokens = 0;
   std::int64_t bytes = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const auto& continuations = prompts[p]->continuations;
     tokens += static_cast<std::int64_t>(prompts[p]->context.size());
-    bytes += state_bytes_ * static_cast<std::int64_t>(1 + continuations.size());
+    bytes += state_bytes * std::max<std::int64_t>(1, static_cast<std::int64_t>(continuations.size()));
     for (const auto& c : continuations) {
       tokens += static_cast<std::int64_t>(c.size()) - 1;
       if (distributions) bytes += static_cast<std::int64_t>(c.size()) * model_.vocab_size() * 4;

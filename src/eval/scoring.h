@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <span>
@@ -65,12 +66,17 @@ class Scorer {
  private:
   class Batch;
 
+  /// A state that starts as `from`, until the next batch. States are large: their memory serves batch after batch.
+  State& state_like(const State& from);
+
   Model model_;
   std::int64_t window_;
-  std::int64_t state_bytes_;
   std::int64_t reported_ = 0;
   std::function<void(std::int64_t)> progress_;
   Session session_;
+  State empty_;
+  std::deque<State> states_;
+  std::size_t states_used_ = 0;
 };
 
 }  // namespace molt::eval

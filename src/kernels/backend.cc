@@ -2,13 +2,19 @@
 
 #include "base/fail.h"
 #include "base/registry.h"
+#include "kernels/timed_backend.h"
 
 namespace molt {
 
 std::shared_ptr<const Backend> make_backend(std::string_view name) {
+  constexpr std::string_view kTimed = "timed:";
+  const bool timed = name.starts_with(kTimed);
+  if (timed) name.remove_prefix(kTimed.size());
   const auto& registry = Registry<BackendFactory>::instance();
-  if (const BackendFactory* make = registry.find(name)) return (*make)();
-  fail("unknown backend '{}'; known: {}", name, fmt::join(registry.names(), ", "));
+  const BackendFactory* make = registry.find(name);
+  if (make == nullptr) fail("unknown backend '{}'; known: {}", name, fmt::join(registry.names(), ", "));
+  std::shared_ptr<const Backend> backend = (*make)();
+  return timed ? std::make_shared<TimedBackend>(std::move(backend)) : backend;
 }
 
 }  // namespace molt

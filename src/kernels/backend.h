@@ -39,8 +39,6 @@ struct ScanRows {
   const std::uint8_t* wanted = nullptr;
 };
 
-/// How a row's values become one number that says how much they matter.
-
 /// Row `source` goes into row `target`.
 struct RowMerge {
   std::int64_t source, target;
@@ -143,6 +141,14 @@ class Backend {
   virtual void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
                                 Matrix<const float> B, std::int64_t groups, const float* m, Offsets offsets,
                                 float* c) const = 0;
+
+  // What logits say of the next token. V = the columns; no more than float's precision is meant.
+
+  /// sums [T] = log(sum_v exp(x[t, v])), x [T, V]. No finite number where a row holds a NaN or an infinity that counts.
+  virtual void log_sum_exp(Matrix<const float> x, double* sums) const = 0;
+
+  /// sums [T] = KL(p || q) = sum_v exp(p[t, v]) * (p[t, v] - q[t, v]) of log-probabilities p, q [T, V].
+  virtual void divergence(Matrix<const float> p, Matrix<const float> q, double* sums) const = 0;
 
   // Token reduction: which rows matter, which are alike, and taking rows out.
 

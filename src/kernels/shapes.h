@@ -118,6 +118,10 @@ inline SsdShape check_ssd(Matrix<const float> x, Matrix<const float> dt, std::sp
   return check_ssd(x, dt, A, B, groups);
 }
 
+inline void check_divergence(Matrix<const float> p, Matrix<const float> q) {
+  MOLT_CHECK(p.rows == q.rows && p.cols == q.cols);
+}
+
 inline void check_best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
                              std::span<const std::int64_t> targets) {
   check_rows(sources, x);

@@ -1,9 +1,8 @@
 #include "tensor/tensor.h"
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
+#include "base/aligned_memory.h"
 #include "base/fail.h"
 
 namespace molt {
@@ -51,12 +50,9 @@ std::string to_string(const Shape& shape) {
 }
 
 Tensor Tensor::uninitialized(DType dtype, Shape shape) {
-  constexpr std::size_t kAlignment = 64;
   const auto bytes = static_cast<std::size_t>(element_count(shape) * size_of(dtype));
-  const std::size_t rounded = (bytes + kAlignment) / kAlignment * kAlignment;
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
-  if (data == nullptr) throw std::bad_alloc();
-  return {dtype, std::move(shape), data, std::shared_ptr<void>(data, [](void* p) { std::free(p); })};
+  auto* data = static_cast<std::byte*>(allocate_aligned(bytes));
+  return {dtype, std::move(shape), data, std::shared_ptr<void>(data, FreeAligned())};
 }
 
 Tensor Tensor::zeros(DType dtype, Shape shape) {

@@ -189,6 +189,50 @@ TEST(Bench, MeasuresEverySettingAskedFor) {
   EXPECT_GT(report["peak_memory_bytes"].get<double>(), 0);
 }
 
+TEST(Bench, TellsWhereTheTimeGoes) {
+  const Finished f = molt({"bench", "--ops", "--prefill", "40", "--decode", "4", "--repeat", "2", "--json", kTiny});
+  ASSERT_TRUE(succeeds(f));
+  const json report = json::parse(f.out);
+  ASSERT_EQ(report["results"].size(), 2U);
+  for (const json& result : report["results"]) {
+    const json& times = result["op_times"];
+    const bool decode = result["kind"] == "decode";
+    EXPECT_NEAR(times["seconds"].get<double>(), result["seconds"].get<double>() / (decode ? 4 : 1), 1e-9);
+    std::map<std::string, std::int64_t> calls;
+    double shares = times["other_share"];
+    EXPECT_GE(shares, 0) << "ops that take longer than the whole";
+    EXPECT_LT(shares, 1);
+    for (const json& op : times["ops"]) {
+      calls[op["op"]] += op["calls"].get<std::int64_t>();
+      shares += op["share"].get<double>();
+      EXPECT_GT(op["gb_per_s"].get<double>(), 0);
+      EXPECT_GT(op["of_bound"].get<double>(), 0);
+    }
+    EXPECT_NEAR(shares, 1, 1e-9);
+    // Three layers, of a prompt in one window or of one step.
+    EXPECT_EQ(calls, (std::map<std::string, std::int64_t>{{"embed", 1},
+                                                          {"rms_norm", 1},
+                                                          {"add_rms_norm", 3},
+                                                          {"matmul", 7},
+                                                          {"causal_conv", 3},
+                                                          {"softplus", 3},
+                                                          {"ssd", 3},
+                                                          {"gated_rms_norm", 3}}));
+  }
+}
+
+TEST(Bench, PrintsTheOpsOfAReducedPrompt) {
+  const Finished f = molt({"bench", "--ops", "--prefill", "64", "--decode", "0", "--repeat", "1", "--no-ceilings",
+                           "--reduce", "utr:flops=0.3", demo_model()});
+  ASSERT_TRUE(succeeds(f));
+  for (const char* part : {"matmul", "best_match", "the whole", "other"}) {
+    EXPECT_NE(f.out.find(part), std::string::npos) << part << "\n" << f.out;
+  }
+  for (const char* ceiling : {"% of read", "% of matmul"}) {
+    EXPECT_EQ(f.out.find(ceiling), std::string::npos) << "a share of a ceiling that was not measured\n" << f.out;
+  }
+}
+
 TEST(Bench, PrintsATable) {
   const Finished f = molt({"bench", kTiny, "--prefill", "8", "--decode", "0", "--repeat", "1", "--no-ceilings"});
   ASSERT_TRUE(succeeds(f));

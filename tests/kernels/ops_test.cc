@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "kernels/cpu/select.h"
 #include "tests/kernels/cases.h"
+#include "tests/kernels/distribution_cases.h"
 #include "tests/kernels/problems.h"
 #include "tests/kernels/reduction_cases.h"
 
@@ -22,6 +23,7 @@ struct Implementation {
 std::vector<Implementation> implementations() {
   std::vector<Implementation> rows;
   for (const std::string& isa : available_isas()) rows.push_back({"cpu", isa});
+  rows.push_back({"timed:cpu", ""});
   return rows;
 }
 
@@ -258,6 +260,7 @@ std::vector<Case> all_cases(const std::string& op) {
   if (op == "embed") add_embed_cases(cases);
   if (op == "matmul") add_matmul_cases(cases);
   if (op == "sequences") add_sequence_cases(cases);
+  if (op == "distributions") add_distribution_cases(cases);
   if (op == "reduction") add_reduction_cases(cases);
   return cases;
 }
@@ -321,10 +324,12 @@ TEST_P(Ops, GiveTheSameBitsForAnyNumberOfThreads) {
 INSTANTIATE_TEST_SUITE_P(All, Ops,
                          testing::Combine(testing::ValuesIn(implementations()),
                                           testing::Values("norms", "activations", "embed", "matmul", "sequences",
-                                                          "reduction")),
+                                                          "distributions", "reduction")),
                          [](const auto& test) {
                            const Implementation& implementation = std::get<0>(test.param);
-                           return implementation.backend + "_" + implementation.isa + "_" + std::get<1>(test.param);
+                           const std::string backend =
+                               implementation.backend == "timed:cpu" ? "timed_cpu" : implementation.backend;
+                           return backend + "_" + implementation.isa + "_" + std::get<1>(test.param);
                          });
 
 }  // namespace

@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
+
+#include "base/aligned_memory.h"
 
 namespace molt {
 
@@ -14,19 +13,15 @@ class Scratch {
   float* get(std::int64_t count) {
     if (count > capacity_) {
       capacity_ = 0;
-      const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
-      data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-      if (data_ == nullptr) throw std::bad_alloc();
+      data_.reset();
+      data_ = allocate_floats(count);
       capacity_ = count;
     }
     return data_.get();
   }
 
  private:
-  struct Free {
-    void operator()(float* data) const { std::free(data); }
-  };
-  std::unique_ptr<float, Free> data_;
+  AlignedFloats data_;
   std::int64_t capacity_ = 0;
 };
 

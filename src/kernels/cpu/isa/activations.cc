@@ -8,6 +8,12 @@ void exp(const float* x, float* y, int64_t n) {
              [=](int64_t i, auto count, auto lanes) { put(y + i, exp(block_at<count.value>(x + i, lanes)), lanes); });
 }
 
+void exp2_decay(const float* x, float* y, int64_t n) {
+  for_blocks(n, [=](int64_t i, auto count, auto lanes) {
+    put(y + i, exp2_decay(block_at<count.value>(x + i, lanes)), lanes);
+  });
+}
+
 void silu_gate(const float* x, const float* z, float* y, int64_t n) {
   for_blocks(n, [=](int64_t i, auto count, auto lanes) {
     put(y + i, block_at<count.value>(x + i, lanes) * silu(block_at<count.value>(z + i, lanes)), lanes);

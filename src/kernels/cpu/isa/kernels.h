@@ -198,6 +198,8 @@ struct Kernels {
   void (*gated_rms_norm)(const float* x, const float* z, const float* weight, float eps, bool norm_before_gate,
                          float* y, int64_t n);
   void (*exp)(const float* x, float* y, int64_t n);
+  /// 2^x as the scans take their decays, x <= 0.
+  void (*exp2_decay)(const float* x, float* y, int64_t n);
   void (*silu_gate)(const float* x, const float* z, float* y, int64_t n);
   void (*softplus)(const float* x, const float* bias, float low, float high, float* y, int64_t n);
   // Sums over a row of x, max(0, x), |x| and x^2 (sums.cc); a NaN makes them NaN.

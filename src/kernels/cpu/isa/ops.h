@@ -11,6 +11,7 @@ void add_rms_norm(float* residual, const float* h, const float* weight, float ep
 void gated_rms_norm(const float* x, const float* z, const float* weight, float eps, bool norm_before_gate, float* y,
                     int64_t n);
 void exp(const float* x, float* y, int64_t n);
+void exp2_decay(const float* x, float* y, int64_t n);
 void silu_gate(const float* x, const float* z, float* y, int64_t n);
 void softplus(const float* x, const float* bias, float low, float high, float* y, int64_t n);
 float sum(const float* x, int64_t n);

@@ -18,7 +18,7 @@ namespace {
 constexpr int kPanelVectors = kPanelOutputs / kLanes;
 
 // Rows by vectors of a full tile. Of the registers one is left for x and as many as there are vectors for the weights.
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__aarch64__)
 constexpr int kMaxRows = 6;
 #else
 constexpr int kMaxRows = 2;

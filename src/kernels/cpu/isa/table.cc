@@ -17,6 +17,7 @@ const Kernels kernels = {
     .add_rms_norm = add_rms_norm,
     .gated_rms_norm = gated_rms_norm,
     .exp = exp,
+    .exp2_decay = exp2_decay,
     .silu_gate = silu_gate,
     .softplus = softplus,
     .sum = sum,

@@ -36,7 +36,11 @@ inline constexpr int kLanes = 8;
 inline constexpr int kVectorRegisters = 16;
 #else
 inline constexpr int kLanes = 4;
+#if defined(__aarch64__)
+inline constexpr int kVectorRegisters = 32;
+#else
 inline constexpr int kVectorRegisters = 16;
+#endif
 #endif
 
 typedef float VecF __attribute__((vector_size(kLanes * 4)));

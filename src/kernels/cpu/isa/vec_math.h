@@ -23,7 +23,8 @@ static inline VecF sqrt(VecF x) {
 }
 
 /// 2^x for decays, x <= 0 (and up to 127): within 2 ulp down to 2^-126, below that a value under 2^-126, zero from
-/// x = -127 on.
+/// x = -127 on. A NaN may become a number: the step that the exponent was made of, which callers multiply by as well,
+/// is NaN then.
 template <int kCount>
 [[gnu::always_inline]] static inline Block<kCount> exp2_decay(const Block<kCount>& x) {
   const Block<kCount> bounded = max(x, -127.0F);

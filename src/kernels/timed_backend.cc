@@ -1,0 +1,191 @@
+#include "kernels/timed_backend.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/fail.h"
+
+namespace molt {
+namespace {
+
+constexpr double kFloat = 4;  // bytes
+
+// Operations of one value, as kernels/cpu/isa/vec_math.h computes them.
+constexpr double kDecay = 15;  // exp2_decay
+constexpr double kSilu = 25;
+constexpr double kSoftplus = 39;
+
+double real(std::int64_t n) {
+  return static_cast<double>(n);
+}
+
+double elements(Matrix<const float> m) {
+  return real(m.rows) * real(m.cols);
+}
+
+std::string describe(const char* op, const std::array<std::int64_t, 3>& extents) {
+  const char* separator = std::strcmp(op, "matmul") == 0 ? " -> " : " x ";
+  const auto end = std::find(extents.begin(), extents.end(), 0);
+  return fmt::format("{}", fmt::join(extents.begin(), end, separator));
+}
+
+/// Pairs of a source and a target that counts for it.
+double pairs(std::span<const std::int64_t> sources, std::span<const std::int64_t> targets, bool later_only) {
+  if (!later_only) return real(std::ssize(sources)) * real(std::ssize(targets));
+  double count = 0;
+  for (const std::int64_t source : sources) {
+    count += real(targets.end() - std::upper_bound(targets.begin(), targets.end(), source));
+  }
+  return count;
+}
+
+}  // namespace
+
+template <class Work>
+void TimedBackend::time(const char* op, const Extents& extents, const OpCost& cost, Work work) const {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  count(op, extents, cost, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+}
+
+void TimedBackend::count(const char* op, const Extents& extents, const OpCost& cost, double seconds) const {
+  const std::lock_guard lock(mutex_);
+  auto entry = std::find_if(entries_.begin(), entries_.end(),
+                            [&](const Entry& e) { return e.extents == extents && std::strcmp(e.op, op) == 0; });
+  if (entry == entries_.end()) entry = entries_.insert(entry, {op, extents, {op, describe(op, extents), 0, 0, {}}});
+  OpTotal& total = entry->total;
+  ++total.calls;
+  total.seconds += seconds;
+  total.cost.bytes += cost.bytes;
+  total.cost.flops += cost.flops;
+}
+
+std::vector<OpTotal> TimedBackend::take_totals() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<OpTotal> totals;
+  for (Entry& entry : entries_) totals.push_back(std::move(entry.total));
+  entries_.clear();
+  return totals;
+}
+
+void TimedBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+                          std::int64_t first_out) const {
+  const double weights = real(w.bytes()) * real(y.cols) / real(w.out_features());
+  const double vectors = elements(x) + elements(y) + (bias == nullptr ? 0 : real(y.cols));
+  time("matmul", {w.in_features(), y.cols}, {weights + kFloat * vectors, 2 * elements(x) * real(y.cols)},
+       [&] { timed_->matmul(x, w, bias, y, first_out); });
+}
+
+void TimedBackend::embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  const auto stored = static_cast<double>(size_of(table.dtype()));
+  time("embed", {y.cols}, {(stored + kFloat) * elements(y), 0}, [&] { timed_->embed(table, ids, y); });
+}
+
+void TimedBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  const double stored = real(table.bytes()) / (real(table.out_features()) * real(table.in_features()));
+  time("embed", {y.cols}, {(stored + kFloat) * elements(y), 0}, [&] { timed_->embed(table, ids, y); });
+}
+
+void TimedBackend::rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const {
+  time("rms_norm", {x.cols}, {kFloat * (2 * elements(x) + real(x.cols)), 4 * elements(x)},
+       [&] { timed_->rms_norm(x, weight, eps, y); });
+}
+
+void TimedBackend::add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
+                                Matrix<float> y) const {
+  time("add_rms_norm", {h.cols}, {kFloat * (4 * elements(h) + real(h.cols)), 5 * elements(h)},
+       [&] { timed_->add_rms_norm(residual, h, weight, eps, y); });
+}
+
+void TimedBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps,
+                                  std::int64_t group, bool norm_before_gate, Matrix<float> y) const {
+  time("gated_rms_norm", {x.cols}, {kFloat * (3 * elements(x) + real(x.cols)), (kSilu + 5) * elements(x)},
+       [&] { timed_->gated_rms_norm(x, z, weight, eps, group, norm_before_gate, y); });
+}
+
+void TimedBackend::silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const {
+  time("silu_gate", {x.cols}, {kFloat * 3 * elements(x), (kSilu + 1) * elements(x)},
+       [&] { timed_->silu_gate(x, z, y); });
+}
+
+void TimedBackend::softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const {
+  time("softplus", {x.cols}, {kFloat * (2 * elements(x) + real(x.cols)), (kSoftplus + 3) * elements(x)},
+       [&] { timed_->softplus(x, bias, low, high, y); });
+}
+
+void TimedBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
+                               std::span<float* const> states, Matrix<float> y) const {
+  const double state = 2 * real(std::ssize(states)) * real((weight.rows - 1) * x.cols);
+  const double vectors = 2 * elements(x) + elements(weight) + state + (bias == nullptr ? 0 : real(x.cols));
+  time("causal_conv", {x.cols, weight.rows}, {kFloat * vectors, (2 * real(weight.rows) + kSilu) * elements(x)},
+       [&] { timed_->causal_conv(x, weight, bias, offsets, states, y); });
+}
+
+void TimedBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                  Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
+                                  Matrix<float> y) const {
+  const double state = 2 * real(std::ssize(rows.states)) * elements(A);
+  const double vectors = 3 * elements(x) + elements(A) + 2 * elements(B) + state + (D == nullptr ? 0 : real(x.cols));
+  // Of a state: the exponent, the decay, the input's product, two multiply-adds; of a channel: dt x, D x, the exponent.
+  const double flops = elements(x) * (real(A.rows) * (kDecay + 6) + 3);
+  time("selective_scan", {x.cols, A.rows}, {kFloat * vectors, flops},
+       [&] { timed_->selective_scan(x, dt, A, B, C, D, rows, y); });
+}
+
+void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+                       Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
+                       Matrix<float> y) const {
+  const std::int64_t heads = std::ssize(A);
+  const std::int64_t states = B.cols / groups;
+  const double state = 2 * real(std::ssize(rows.states)) * real(x.cols * states);
+  const double vectors = 2 * elements(x) + elements(dt) + 2 * elements(B) + state + real(std::ssize(D));
+  time("ssd", {heads, x.cols / heads, states}, {kFloat * vectors, 5 * elements(x) * real(states)},
+       [&] { timed_->ssd(x, dt, A, B, C, groups, D, rows, y); });
+}
+
+void TimedBackend::selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                               Matrix<const float> B, const float* m, Offsets offsets, float* c) const {
+  const double vectors = 2 * elements(x) + elements(A) + elements(B) + real(x.rows);
+  time("selective_scan_contribution", {x.cols, A.rows},
+       {kFloat * vectors, elements(x) * (real(A.rows) * (kDecay + 4) + 5)},
+       [&] { timed_->selective_scan_contribution(x, dt, A, B, m, offsets, c); });
+}
+
+void TimedBackend::ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
+                                    Matrix<const float> B, std::int64_t groups, const float* m, Offsets offsets,
+                                    float* c) const {
+  const std::int64_t heads = std::ssize(A);
+  const double vectors = elements(x) + elements(dt) + elements(B) + real(x.rows);
+  time("ssd_contribution", {heads, x.cols / heads, B.cols / groups},
+       {kFloat * vectors, 2 * elements(x) + 2 * elements(B) + (kDecay + 6) * elements(dt)},
+       [&] { timed_->ssd_contribution(x, dt, A, B, groups, m, offsets, c); });
+}
+
+void TimedBackend::importance(Matrix<const float> y, Importance metric, float* scores) const {
+  time("importance", {y.cols}, {kFloat * (elements(y) + real(y.rows)), 2 * elements(y)},
+       [&] { timed_->importance(y, metric, scores); });
+}
+
+void TimedBackend::best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
+                              std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
+                              float* similarity) const {
+  const double rows = real(std::ssize(sources) + std::ssize(targets));
+  time("best_match", {x.cols}, {kFloat * rows * real(x.cols), 2 * pairs(sources, targets, later_only) * real(x.cols)},
+       [&] { timed_->best_match(x, sources, targets, later_only, match, similarity); });
+}
+
+void TimedBackend::gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {
+  time("gather_rows", {x.cols}, {kFloat * 2 * elements(y), 0}, [&] { timed_->gather_rows(x, rows, y); });
+}
+
+void TimedBackend::scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {
+  time("scatter_rows", {x.cols}, {kFloat * 2 * elements(x), 0}, [&] { timed_->scatter_rows(x, rows, y); });
+}
+
+void TimedBackend::merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const {
+  const double moved = real(std::ssize(merges)) * real(x.cols);
+  time("merge_rows", {x.cols}, {kFloat * 3 * moved, 3 * moved}, [&] { timed_->merge_rows(x, merges, weights); });
+}
+
+}  // namespace molt
