@@ -33,6 +33,7 @@ struct Options {
   std::vector<std::int64_t> decode{128};
   std::vector<std::int64_t> batches{1};
   std::vector<int> threads;
+  std::vector<std::string> states{"f32"};
   ReduceOption reduce;
   std::int64_t window = 2048;
   std::int64_t repeat = 5;
@@ -53,7 +54,8 @@ struct Result {
   std::int64_t tokens;
   std::int64_t batch;
   int threads;
-  std::string reduce;           // the spec, empty for dense
+  std::string reduce;  // the spec, empty for dense
+  StateType state;
   std::vector<Timing> timings;  // of each repetition, the fastest first
   double cut = 0;               // of the layers' FLOPs, obtained
   double reducing_seconds = 0;  // of one repetition: choosing, merging and moving tokens; the median
@@ -97,10 +99,10 @@ Timing time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, s
 }
 
 /// Time for `batch` sequences to take `tokens` more tokens, one at a time, each step with its logits.
-Timing time_decode(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed) {
+Timing time_decode(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed, StateType type) {
   const Model& model = session.model();
   const std::vector<TokenId> ids = random_ids(model, kDecodePrompt + tokens * batch, seed);
-  State prompt(model);
+  State prompt(model, type);
   session.feed(prompt, std::span(ids).first(kDecodePrompt));
   std::vector<State> states(static_cast<std::size_t>(batch), prompt);
   const Stopwatch stopwatch(model.core()->backend());
@@ -128,19 +130,20 @@ struct Report {
     return nullptr;
   }
 
-  /// Where the median repetition's time went: of the prefill, or of one step of decoding.
+  /// Where the time of the fastest repetition went, which others disturbed least: of the prefill, or of one step of
+  /// decoding.
   OpTimes times_of(const Result& result) const {
     const std::int64_t repeats = result.kind == "decode" ? result.tokens : 1;
-    return op_times(result.median(), repeats, ceilings_of(result.threads));
+    return op_times(result.timings.front(), repeats, ceilings_of(result.threads));
   }
 };
 
 /// Measures a prefill dense and with each reduction, by turns, so that what disturbs the machine disturbs all alike.
 std::vector<Result> measure_prefill(const Options& options, std::span<const Reduction> reductions, Session& session,
                                     std::int64_t tokens, std::int64_t batch) {
-  std::vector<Result> results{{"prefill", tokens, batch, num_threads(), "", {}}};
+  std::vector<Result> results{{"prefill", tokens, batch, num_threads(), "", state_type(options.states.front()), {}}};
   for (const std::string& spec : options.reduce.specs) {
-    results.push_back({"prefill", tokens, batch, num_threads(), spec, {}});
+    results.push_back({"prefill", tokens, batch, num_threads(), spec, results.front().state, {}});
   }
   std::vector<std::vector<double>> reducing(results.size());
   for (std::int64_t r = -1; r < options.repeat; ++r) {  // the first one warms caches and scratch memory
@@ -162,14 +165,21 @@ std::vector<Result> measure_prefill(const Options& options, std::span<const Redu
   return results;
 }
 
-Result measure_decode(const Options& options, Session& session, std::int64_t tokens, std::int64_t batch) {
-  Result result{"decode", tokens, batch, num_threads(), "", {}};
-  time_decode(session, tokens, batch, options.seed);  // warms caches and scratch memory
-  for (std::int64_t r = 0; r < options.repeat; ++r) {
-    result.timings.push_back(time_decode(session, tokens, batch, options.seed + static_cast<std::uint64_t>(r)));
+/// Measures decoding with each type of states, by turns.
+std::vector<Result> measure_decode(const Options& options, Session& session, std::int64_t tokens, std::int64_t batch) {
+  std::vector<Result> results;
+  for (const std::string& state : options.states) {
+    results.push_back({"decode", tokens, batch, num_threads(), "", state_type(state), {}});
+    time_decode(session, tokens, batch, options.seed, state_type(state));  // warms caches and scratch memory
   }
-  result.sort();
-  return result;
+  for (std::int64_t r = 0; r < options.repeat; ++r) {
+    const std::uint64_t seed = options.seed + static_cast<std::uint64_t>(r);
+    for (Result& result : results) {
+      result.timings.push_back(time_decode(session, tokens, batch, seed, result.state));
+    }
+  }
+  for (Result& result : results) result.sort();
+  return results;
 }
 
 Report measure(const Options& options, const Model& model) {
@@ -191,7 +201,7 @@ Report measure(const Options& options, const Model& model) {
         if (tokens > 0) add(measure_prefill(options, reductions, session, tokens, batch));
       }
       for (const std::int64_t tokens : options.decode) {
-        if (tokens > 0) add({measure_decode(options, session, tokens, batch)});
+        if (tokens > 0) add(measure_decode(options, session, tokens, batch));
       }
     }
   }
@@ -203,9 +213,13 @@ Report measure(const Options& options, const Model& model) {
   return report;
 }
 
+std::int64_t state_bytes(const ModelCore& core, StateType type) {
+  return core.state_layout(type == StateType::bf16 ? DType::bf16 : DType::f32).bytes;
+}
+
 /// Bytes that a decode step of `batch` sequences reads and writes at least: weights once, states both ways.
-double step_bytes(const ModelCore& core, std::int64_t batch) {
-  return static_cast<double>(core.cost().weight_bytes) + 2.0 * static_cast<double>(batch * core.state_layout().bytes());
+double step_bytes(const ModelCore& core, std::int64_t batch, StateType state) {
+  return static_cast<double>(core.cost().weight_bytes) + 2.0 * static_cast<double>(batch * state_bytes(core, state));
 }
 
 nlohmann::json to_json(const Report& report, const Model& model) {
@@ -217,13 +231,14 @@ nlohmann::json to_json(const Report& report, const Model& model) {
                        {"batch", result.batch},
                        {"threads", result.threads},
                        {"reduce", result.reduce},
+                       {"state", name_of(result.state)},
                        {"cut", result.cut},
                        {"reducing_seconds", result.reducing_seconds},
                        {"seconds", result.median().seconds},
                        {"tokens_per_s", result.tokens_per_second(result.median())},
                        {"tokens_per_s_min", result.slowest()},
                        {"tokens_per_s_max", result.fastest()}});
-    if (!result.median().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
+    if (!result.timings.front().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
   }
   nlohmann::json ceilings = nlohmann::json::array();
   for (const auto& [threads, ceiling] : report.ceilings) {
@@ -238,7 +253,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
           {"dtype", core.weight_formats()},
           {"isa", select_kernels().name},
           {"weight_bytes", core.cost().weight_bytes},
-          {"state_bytes", core.state_layout().bytes()},
+          {"state_bytes", state_bytes(core, report.results.empty() ? StateType::f32 : report.results.front().state)},
           {"flops_per_token", core.cost().flops_per_token},
           {"results", results},
           {"ceilings", ceilings},
@@ -257,13 +272,13 @@ std::string share_of_ceiling(const Result& result, const Report& report, const M
         (1 - result.cut) * static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
     return fmt::format("{:.0f}% of matmul", 100 * flops / time / 1e9 / ceilings->matmul_gflop_per_s);
   }
-  const double bytes = step_bytes(core, result.batch) * static_cast<double>(result.tokens);
+  const double bytes = step_bytes(core, result.batch, result.state) * static_cast<double>(result.tokens);
   return fmt::format("{:.0f}% of read", 100 * bytes / time / 1e9 / ceilings->read_gb_per_s);
 }
 
 void print_op_times(const Report& report) {
   for (const Result& result : report.results) {
-    if (result.median().ops.empty()) continue;
+    if (result.timings.front().ops.empty()) continue;
     fmt::print("\n{}, batch {}, {} thread{}{}{}:\n",
                result.kind == "prefill" ? fmt::format("prefill of {} tokens", result.tokens) : "a decode step",
                result.batch, result.threads, result.threads == 1 ? "" : "s", result.reduce.empty() ? "" : ", ",
@@ -274,19 +289,20 @@ void print_op_times(const Report& report) {
 
 void print_table(const Report& report, const Model& model) {
   const ModelCore& core = *model.core();
-  fmt::print("{}: {} weights {:.0f} MB, state {:.1f} MB a sequence, kernels {}\n", model.source(),
-             core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6,
-             static_cast<double>(core.state_layout().bytes()) / 1e6, select_kernels().name);
+  fmt::print("{}: {} weights {:.0f} MB, state {:.1f} MB a sequence (f32) or {:.1f} MB (bf16), kernels {}\n",
+             model.source(), core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6,
+             static_cast<double>(state_bytes(core, StateType::f32)) / 1e6,
+             static_cast<double>(state_bytes(core, StateType::bf16)) / 1e6, select_kernels().name);
   for (const auto& [threads, ceiling] : report.ceilings) {
     fmt::print("this machine, {} thread{}: reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s ({})\n", threads,
                threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, core.weight_formats());
   }
-  fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "tokens/s",
-             "(slowest - fastest)", "of the ceiling");
+  fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>6} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "state",
+             "tokens/s", "(slowest - fastest)", "of the ceiling");
   double dense = 0;
   for (const Result& result : report.results) {
-    fmt::print("{:<8} {:>7} {:>6} {:>8} {:>12.1f} {:>20}  {}\n", result.kind, result.tokens, result.batch,
-               result.threads, result.tokens_per_second(result.median()),
+    fmt::print("{:<8} {:>7} {:>6} {:>8} {:>6} {:>12.1f} {:>20}  {}\n", result.kind, result.tokens, result.batch,
+               result.threads, name_of(result.state), result.tokens_per_second(result.median()),
                fmt::format("({:.1f} - {:.1f})", result.slowest(), result.fastest()),
                share_of_ceiling(result, report, core));
     if (result.reduce.empty()) {
@@ -310,6 +326,7 @@ void run(const Options& options) {
          fmt::join(published_shapes(), ", "));
   }
   LoadOptions load = options.model.prepare();
+  load.states = state_type(options.states.front());
   if (options.ops) load.backend = "timed:" + load.backend;
   const Model model =
       options.shape.empty() ? Model::load(options.model.model, load) : Model::random(options.shape, options.seed, load);
@@ -331,6 +348,14 @@ void setup(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 1024));
+  app.remove_option(app.get_option("--state"));
+  app.add_option("--state", options->states,
+                 "Types of the SSM states to decode with, by turns: f32,bf16; prompts are read with the first")
+      ->type_name("f32|bf16,...")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--shape", options->shape,
                  "Random weights at a published shape instead of a model: mamba-130m, mamba2-2.7b, ...")
       ->type_name("NAME");

@@ -38,27 +38,37 @@ nlohmann::json describe(const Model& model) {
   for (std::int64_t i = 0; i < config.n_layer; ++i) ++blocks[std::string(core.block(i).kind())];
   nlohmann::json state = nlohmann::json::array();
   for (const StatePart& part : core.block(0).state_parts()) {
-    state.push_back({{"name", part.name}, {"shape", part.shape}, {"bytes", element_count(part.shape) * 4}});
+    state.push_back({{"name", part.name},
+                     {"shape", part.shape},
+                     {"bytes", element_count(part.shape) * size_of(part.dtype(core.state_dtype()))}});
+  }
+  nlohmann::json stored = nlohmann::json::object();
+  for (const auto& [type, amount] : core.stored_types()) {
+    stored[type] = {{"tensors", amount.tensors}, {"bytes", amount.bytes}};
   }
   const BlockCost cost = core.cost();
-  nlohmann::json result = {
-      {"model", model.source()},
-      {"architecture", config.architecture},
-      {"blocks", blocks},
-      {"layers", config.n_layer},
-      {"d_model", config.d_model},
-      {"vocab_size", config.vocab_size},
-      {"vocab_tokens", config.n_tokens},
-      {"tied_embeddings", config.tie_embeddings},
-      {"norm_eps", config.norm_eps},
-      {"parameters", cost.parameters},
-      {"dtypes", {{"matrices", core.weight_formats()}, {"vectors", "f32"}, {"activations", "f32"}, {"state", "f32"}}},
-      {"flops_per_token", cost.flops_per_token},
-      {"weight_bytes", cost.weight_bytes},
-      {"state_bytes", core.state_layout().bytes()},
-      {"state_per_layer", state},
-      {"fingerprint", core.fingerprint()},
-      {"tokenizer", nullptr}};
+  const nlohmann::json dtypes = {{"matrices", core.weight_formats()},
+                                 {"vectors", "f32"},
+                                 {"activations", "f32"},
+                                 {"state", name_of(core.state_dtype())}};
+  nlohmann::json result = {{"model", model.source()},
+                           {"architecture", config.architecture},
+                           {"blocks", blocks},
+                           {"layers", config.n_layer},
+                           {"d_model", config.d_model},
+                           {"vocab_size", config.vocab_size},
+                           {"vocab_tokens", config.n_tokens},
+                           {"tied_embeddings", config.tie_embeddings},
+                           {"norm_eps", config.norm_eps},
+                           {"parameters", cost.parameters},
+                           {"stored", stored},
+                           {"dtypes", dtypes},
+                           {"flops_per_token", cost.flops_per_token},
+                           {"weight_bytes", cost.weight_bytes},
+                           {"state_bytes", core.state_layout(core.state_dtype()).bytes},
+                           {"state_per_layer", state},
+                           {"fingerprint", core.fingerprint()},
+                           {"tokenizer", nullptr}};
   if (model.has_tokenizer()) {
     result["tokenizer"] = {{"type", "byte-level BPE"},
                            {"vocab_size", model.tokenizer().vocab_size()},
@@ -80,15 +90,21 @@ void print_table(const nlohmann::json& d) {
   row("vocabulary", fmt::format("{} rows for {} tokens, {}", d["vocab_size"].get<std::int64_t>(),
                                 d["vocab_tokens"].get<std::int64_t>(),
                                 d["tied_embeddings"].get<bool>() ? "embedding and head tied" : "head of its own"));
+  for (const auto& [type, amount] : d["stored"].items()) {
+    row(type == d["stored"].begin().key() ? "stored" : "",
+        fmt::format("{:<8}{:>6} tensors  {:>10}", type, amount["tensors"].get<std::int64_t>(),
+                    human_bytes(amount["bytes"].get<double>())));
+  }
   row("weights", fmt::format("{}: matrices in {}, vectors in f32", human_bytes(d["weight_bytes"].get<double>()),
                              d["dtypes"]["matrices"].get<std::string>()));
-  row("state", fmt::format("{} in f32 a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>())));
+  row("state", fmt::format("{} in {} a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>()),
+                           d["dtypes"]["state"].get<std::string>()));
   for (const auto& part : d["state_per_layer"]) {
     row("", fmt::format("{} {} a layer", part["name"].get<std::string>(), to_string(part["shape"].get<Shape>())));
   }
   row("cost", fmt::format("{:.1f} MFLOP a token", d["flops_per_token"].get<double>() / 1e6));
   row("tokenizer", d["tokenizer"].is_null()
-                       ? "none in the folder (--tokenizer FILE)"
+                       ? "none (--tokenizer FILE)"
                        : fmt::format("{}, {} tokens, {} special", d["tokenizer"]["type"].get<std::string>(),
                                      d["tokenizer"]["vocab_size"].get<std::int64_t>(),
                                      d["tokenizer"]["special_tokens"].get<std::int64_t>()));

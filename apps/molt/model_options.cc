@@ -18,21 +18,28 @@ namespace molt::cli {
 
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("MODEL", model,
-                 "Model folder: config.json with model.safetensors (Hugging Face) or pytorch_model.bin (mamba_ssm)")
-      ->type_name("FOLDER")
+                 "Model folder: config.json with model.safetensors (Hugging Face) or pytorch_model.bin (mamba_ssm); or "
+                 "a GGUF file")
+      ->type_name("FOLDER|FILE.gguf")
       ->required();
-  app.add_option("--tokenizer", tokenizer, "A tokenizer.json to use instead of the model folder's own")
+  app.add_option("--tokenizer", tokenizer, "A tokenizer.json (or GGUF file) to use instead of the model's own")
       ->type_name("FILE");
   add_run_options_to(app);
 }
 
 void ModelOptions::add_run_options_to(CLI::App& app) {
-  app.add_option(
-         "--dtype", dtype,
-         "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is, else f32); int8 and int4 round them on "
-         "loading. What `molt quantize` wrote stays as it is")
+  app.add_option("--dtype", dtype,
+                 "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is that or quantized, else f32); int8 "
+                 "and int4 round them on "
+                 "loading. What `molt quantize` wrote stays as it is")
       ->type_name("auto|f32|bf16|int8|int4")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
+      ->capture_default_str();
+  app.add_option("--state", state,
+                 "SSM states between tokens: f32, or bf16, which takes half the memory (rounded at random, the same "
+                 "way every time)")
+      ->type_name("f32|bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   app.add_option("--threads", threads, "Threads to use (default: the cores available to this process)")
       ->type_name("N")
@@ -53,6 +60,7 @@ LoadOptions ModelOptions::prepare() const {
                     : dtype == "int8" ? WeightType::int8
                     : dtype == "int4" ? WeightType::int4
                                       : WeightType::automatic;
+  options.states = state_type(state);
   options.backend = backend;
   options.tokenizer = tokenizer;
   return options;

@@ -13,6 +13,7 @@ struct ModelOptions {
   std::string model;
   std::string tokenizer;
   std::string dtype = "auto";
+  std::string state = "f32";
   std::string backend = "cpu";
   std::string isa;
   int threads = 0;
@@ -20,7 +21,7 @@ struct ModelOptions {
   /// Declares all of them; MODEL positional and required.
   void add_to(CLI::App& app);
 
-  /// Declares how to run (dtype, backend, threads, isa), but no model.
+  /// Declares how to run (dtype, state, backend, threads, isa), but no model.
   void add_run_options_to(CLI::App& app);
 
   /// Applies threads and instruction set, and gives the options for loading.
@@ -29,6 +30,11 @@ struct ModelOptions {
   /// prepare() and Model::load().
   Model load() const;
 };
+
+/// What --state says.
+inline StateType state_type(const std::string& name) {
+  return name == "bf16" ? StateType::bf16 : StateType::f32;
+}
 
 /// A check of options that count something: whole numbers from `low` on, within reason (the parser takes a number that
 /// is too large for the largest).

@@ -24,6 +24,7 @@ nlohmann::json describe_run(const Model& model, const ModelOptions& options) {
           {"model", model.source()},
           {"fingerprint", core.fingerprint()},
           {"weights", core.weight_formats()},
+          {"states", name_of(core.state_dtype())},
           {"weight_bytes", core.cost().weight_bytes},
           {"layers", core.config().n_layer},
           {"backend", options.backend},
@@ -38,6 +39,7 @@ std::vector<report::Fact> run_facts(const Model& model, const ModelOptions& opti
           {"fingerprint", core.fingerprint()},
           {"weights",
            fmt::format("{}, {:.1f} MB", core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6)},
+          {"states", std::string(name_of(core.state_dtype()))},
           {"layers", std::to_string(core.config().n_layer)},
           {"kernels", options.backend == "cpu" ? select_kernels().name : options.backend},
           {"threads", std::to_string(num_threads())}};

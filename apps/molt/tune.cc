@@ -178,6 +178,7 @@ void run(Options& options) {
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   options->model.add_to(app);
+  app.remove_option(app.get_option("--state"));  // what is tuned for exact states serves rounded ones as well
   app.add_option("--text", options->text,
                  "Calibration text: some 2 MB like what the model will read; documents separated by <|endoftext|>")
       ->type_name("FILE")

@@ -4,6 +4,7 @@
 // Not thread-safe while a Session writes to it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,8 +16,11 @@ namespace molt {
 
 class State {
  public:
-  /// The state before the first token.
+  /// The state before the first token, held as the model was loaded to hold its states.
   explicit State(const Model& model);
+
+  /// The same, held in `type`.
+  State(const Model& model, StateType type);
 
   State(const State& other);
   State& operator=(const State& other);
@@ -31,13 +35,22 @@ class State {
   /// Whether it is a state of this model.
   bool belongs_to(const Model& model) const;
 
-  /// Equal to the last bit, and of the same model.
+  StateType type() const { return type_; }
+
+  /// The same state held in `type`: to float32 exactly, to bfloat16 rounded.
+  State converted(StateType type) const;
+
+  /// Equal to the last bit, of the same model and type.
   bool operator==(const State& other) const;
 
-  /// Floats of the state, layer by layer: for each the last inputs of its convolution [d_conv - 1, channels], then the
-  /// SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads, d_state, head_dim]), each padded to 16 floats.
-  float* data() const { return data_.get(); }
-  std::int64_t size() const { return size_; }
+  /// The memory of the state, layer by layer: for each the last inputs of its convolution [d_conv - 1, channels] in
+  /// float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads, d_state, head_dim]) in float32 or
+  /// bfloat16, each padded to 64 bytes.
+  std::byte* data() const { return data_.get(); }
+  std::int64_t bytes() const { return bytes_; }
+
+  /// The values at data(), without padding, as float32.
+  std::vector<float> values() const;
 
   /// A text of which `state` has seen the first state.tokens() tokens; the others are still to be fed.
   struct Saved;
@@ -46,17 +59,21 @@ class State {
   /// tokens than the state has seen. Throws Error when the file cannot be written.
   void save(const std::string& path, const std::vector<TokenId>& ids) const;
 
-  /// Reads what save() wrote. Throws Error when the file is broken or belongs to another model.
+  /// Reads what save() wrote; the state is held as the model was loaded to hold its states, converted if it was saved
+  /// in another type. Throws Error when the file is broken or belongs to another model.
   static Saved load(const std::string& path, const Model& model);
 
  private:
   struct Free {
-    void operator()(float* data) const;
+    void operator()(std::byte* data) const;
   };
 
-  std::unique_ptr<float[], Free> data_;  // aligned to a cache line
-  std::int64_t size_ = 0;
+  State(std::shared_ptr<const ModelCore> core, StateType type);
+
+  std::unique_ptr<std::byte[], Free> data_;  // aligned to a cache line
+  std::int64_t bytes_ = 0;
   std::int64_t tokens_ = 0;
+  StateType type_ = StateType::f32;
   std::shared_ptr<const ModelCore> core_;
 };
 

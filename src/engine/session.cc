@@ -108,6 +108,9 @@ class Session::Impl {
     for (std::size_t s = 0; s < batch.size(); ++s) {
       if (batch[s].tokens.empty()) fail("sequence {} of the batch is empty; feed at least one token", s);
       if (!batch[s].state->belongs_to(model_)) fail("the state of sequence {} belongs to another model", s);
+      if (batch[s].state->type() != batch.front().state->type()) {
+        fail("the states of sequences 0 and {} of the batch are held in different types; convert one", s);
+      }
       if (!states.insert(batch[s].state).second) {
         fail("sequence {} of the batch has the state of another one; copy it first", s);
       }
@@ -197,19 +200,24 @@ class Session::Impl {
     for (const std::vector<Piece>& pass : plan_passes(batch, options_.window)) {
       std::vector<TokenId> ids;
       std::vector<std::int64_t> offsets{0};
-      std::vector<float*> states;
+      std::vector<std::byte*> states;
+      std::vector<std::int64_t> seen;
       for (const Piece& piece : pass) {
         const auto tokens = batch[piece.sequence].tokens;
         ids.insert(ids.end(), tokens.begin() + piece.begin, tokens.begin() + piece.end);
         offsets.push_back(static_cast<std::int64_t>(ids.size()));
-        states.push_back(batch[piece.sequence].state->data());
+        const State& state = *batch[piece.sequence].state;
+        states.push_back(state.data());
+        seen.push_back(state.tokens());
       }
       arena_.reset();
       parked_.reset();
       const std::vector<ReducedPiece> pieces = reduced.pieces(pass);
       std::optional<ReducedPass> reduction;
       if (!pieces.empty()) reduction.emplace(pieces, *model_.core(), arena_, parked_);
-      const Stream stream = model_.core()->forward({ids, offsets, states}, arena_, reduction ? &*reduction : nullptr);
+      const DType ssm = batch.front().state->type() == StateType::bf16 ? DType::bf16 : DType::f32;
+      const Stream stream =
+          model_.core()->forward({ids, offsets, states, ssm, seen}, arena_, reduction ? &*reduction : nullptr);
       if (reduction) reduction_seconds_ += reduction->seconds();
       finish(pass, rows_of(pass, reduction ? &reduction->table() : nullptr), stream);
       for (const Piece& piece : pass) {

@@ -14,29 +14,59 @@ namespace {
 
 constexpr const char* kFormat = "molt-state-1";
 
+DType dtype_of(StateType type) {
+  return type == StateType::bf16 ? DType::bf16 : DType::f32;
+}
+
+std::byte* aligned_bytes(std::int64_t n) {
+  return static_cast<std::byte*>(allocate_aligned(static_cast<std::size_t>(n)));
+}
+
+/// A part of a state, as a tensor that points into its memory.
+Tensor view(const StateLayout::Part& part, std::byte* state) {
+  return {part.dtype, part.shape, state + part.offset, nullptr};
+}
+
+/// Writes a tensor, f32 or bf16, to a part of a state, rounded to nearest where that is less precise.
+void assign(const Tensor& from, const StateLayout::Part& part, std::byte* state) {
+  const Tensor converted = from.dtype() == part.dtype  ? from
+                           : part.dtype == DType::bf16 ? from.to_bf16()
+                                                       : from.to_f32();
+  std::memcpy(state + part.offset, converted.data(), static_cast<std::size_t>(converted.bytes()));
+}
+
 }  // namespace
 
-void State::Free::operator()(float* data) const {
+void State::Free::operator()(std::byte* data) const {
   free_aligned(data);
 }
 
-State::State(const Model& model)
-    : data_(allocate_floats(model.core()->state_layout().floats).release()),
-      size_(model.core()->state_layout().floats),
-      core_(model.core()) {
-  std::fill_n(data_.get(), size_, 0.0F);
+State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type), core_(std::move(core)) {
+  bytes_ = core_->state_layout(dtype_of(type)).bytes;
+  data_.reset(aligned_bytes(bytes_));
+  std::fill_n(data_.get(), bytes_, std::byte{0});
 }
 
+State::State(const Model& model)
+    : State(model, model.core()->state_dtype() == DType::bf16 ? StateType::bf16 : StateType::f32) {}
+
+State::State(const Model& model, StateType type) : State(model.core(), type) {}
+
 State::State(const State& other)
-    : data_(allocate_floats(other.size_).release()), size_(other.size_), tokens_(other.tokens_), core_(other.core_) {
-  std::copy_n(other.data_.get(), size_, data_.get());
+    : data_(aligned_bytes(other.bytes_)),
+      bytes_(other.bytes_),
+      tokens_(other.tokens_),
+      type_(other.type_),
+      core_(other.core_) {
+  std::copy_n(other.data_.get(), bytes_, data_.get());
 }
 
 State& State::operator=(const State& other) {
   if (this == &other) return *this;
-  if (data_ == nullptr || size_ != other.size_) return *this = State(other);
-  std::copy_n(other.data_.get(), size_, data_.get());  // large: its memory serves again
+  if (data_ == nullptr || bytes_ != other.bytes_) return *this = State(other);
+  std::copy_n(other.data_.get(), bytes_, data_.get());  // large: its memory serves again
   tokens_ = other.tokens_;
+  type_ = other.type_;
   core_ = other.core_;
   return *this;
 }
@@ -49,9 +79,27 @@ bool State::belongs_to(const Model& model) const {
   return core_ == model.core() || core_->fingerprint() == model.core()->fingerprint();
 }
 
+State State::converted(StateType type) const {
+  State result(core_, type);
+  result.tokens_ = tokens_;
+  const auto& from = core_->state_layout(dtype_of(type_)).parts;
+  const auto& to = core_->state_layout(dtype_of(type)).parts;
+  for (std::size_t p = 0; p < from.size(); ++p) assign(view(from[p], data()), to[p], result.data());
+  return result;
+}
+
 bool State::operator==(const State& other) const {
-  return core_->fingerprint() == other.core_->fingerprint() && tokens_ == other.tokens_ &&
-         std::memcmp(data_.get(), other.data_.get(), static_cast<std::size_t>(size_) * sizeof(float)) == 0;
+  return core_->fingerprint() == other.core_->fingerprint() && tokens_ == other.tokens_ && type_ == other.type_ &&
+         std::memcmp(data_.get(), other.data_.get(), static_cast<std::size_t>(bytes_)) == 0;
+}
+
+std::vector<float> State::values() const {
+  std::vector<float> values;
+  for (const StateLayout::Part& part : core_->state_layout(dtype_of(type_)).parts) {
+    const Tensor wide = view(part, data()).to_f32();
+    values.insert(values.end(), wide.as<float>(), wide.as<float>() + wide.size());
+  }
+  return values;
 }
 
 void State::save(const std::string& path, const std::vector<TokenId>& ids) const {
@@ -59,10 +107,8 @@ void State::save(const std::string& path, const std::vector<TokenId>& ids) const
   Tensor id_tensor = Tensor::uninitialized(DType::i32, {static_cast<std::int64_t>(ids.size())});
   std::copy(ids.begin(), ids.end(), id_tensor.as<std::int32_t>());
   tensors.emplace_back("ids", id_tensor);
-  for (const StateLayout::Part& part : core_->state_layout().parts) {
-    Tensor tensor = Tensor::uninitialized(DType::f32, part.shape);
-    std::copy_n(data_.get() + part.offset, tensor.size(), tensor.as<float>());
-    tensors.emplace_back(part.name, tensor);
+  for (const StateLayout::Part& part : core_->state_layout(dtype_of(type_)).parts) {
+    tensors.emplace_back(part.name, view(part, data()));
   }
   write_safetensors(path, tensors,
                     {{"format", kFormat},
@@ -83,10 +129,12 @@ State::Saved State::load(const std::string& path, const Model& model) {
     fail("{}: the state of another model ({} {}); {} is {} {}", path, metadata("architecture"), metadata("model"),
          model.source(), core.config().architecture, core.fingerprint());
   }
-  const auto tensor = [&](const std::string& name, DType dtype, const Shape* shape) -> const Tensor& {
+  // A tensor of the file in `dtype`, or in the less precise `or_dtype`.
+  const auto tensor = [&](const std::string& name, DType dtype, DType or_dtype, const Shape* shape) -> const Tensor& {
     const auto it = file.tensors.find(name);
     if (it == file.tensors.end()) fail("{}: tensor {} is missing: the file is damaged", path, name);
-    if (it->second.dtype() != dtype || (shape != nullptr && it->second.shape() != *shape)) {
+    const bool known = it->second.dtype() == dtype || it->second.dtype() == or_dtype;
+    if (!known || (shape != nullptr && it->second.shape() != *shape)) {
       fail("{}: tensor {} is {} {}, which does not fit {}: the file is damaged", path, name,
            name_of(it->second.dtype()), to_string(it->second.shape()), model.source());
     }
@@ -94,11 +142,13 @@ State::Saved State::load(const std::string& path, const Model& model) {
   };
 
   Saved saved{State(model), {}};
-  for (const StateLayout::Part& part : core.state_layout().parts) {
-    const Tensor& stored = tensor(part.name, DType::f32, &part.shape);
-    std::memcpy(saved.state.data() + part.offset, stored.data(), static_cast<std::size_t>(stored.bytes()));
+  const auto& wide = core.state_layout(DType::f32).parts;
+  const auto& rounded = core.state_layout(DType::bf16).parts;
+  for (std::size_t p = 0; p < wide.size(); ++p) {
+    const Tensor& stored = tensor(wide[p].name, wide[p].dtype, rounded[p].dtype, &wide[p].shape);
+    assign(stored, saved.state.type() == StateType::bf16 ? rounded[p] : wide[p], saved.state.data());
   }
-  const Tensor& ids = tensor("ids", DType::i32, nullptr);
+  const Tensor& ids = tensor("ids", DType::i32, DType::i32, nullptr);
   saved.ids.resize(static_cast<std::size_t>(ids.size()));
   if (ids.size() > 0) std::memcpy(saved.ids.data(), ids.data(), static_cast<std::size_t>(ids.bytes()));
 

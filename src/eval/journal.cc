@@ -19,10 +19,12 @@ namespace {
 constexpr int kVersion = 1;
 
 Json header_of(const Model& model, std::int64_t window) {
-  return {{"molt_eval_journal", kVersion},
-          {"model", model.core()->fingerprint()},
-          {"weights", model.core()->weight_formats()},
-          {"window", window}};
+  Json header = {{"molt_eval_journal", kVersion},
+                 {"model", model.core()->fingerprint()},
+                 {"weights", model.core()->weight_formats()},
+                 {"window", window}};
+  if (model.core()->state_dtype() != DType::f32) header["states"] = name_of(model.core()->state_dtype());
+  return header;
 }
 
 /// 16 hexadecimal digits that tell prompts apart.

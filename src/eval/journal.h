@@ -20,7 +20,7 @@ namespace molt::eval {
 class Journal {
  public:
   /// Opens the journal at `path`, or begins one. Throws Error when the file cannot be read or written, is no journal,
-  /// or was written with another model, weight type, backend or window.
+  /// or was written with another model, weight or state type, or window.
   Journal(std::string path, const Model& model, std::int64_t window);
   ~Journal();
   Journal(const Journal&) = delete;

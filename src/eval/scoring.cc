@@ -173,13 +173,12 @@ void check_scope(const std::string& name, const Reduction& reduction) {
 }
 
 std::size_t Scorer::batch_size(std::span<const Prompt* const> prompts, bool distributions) const {
-  const std::int64_t state_bytes = empty_.size() * static_cast<std::int64_t>(sizeof(float));
   std::int64_t tokens = 0;
   std::int64_t bytes = 0;
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const auto& continuations = prompts[p]->continuations;
     tokens += static_cast<std::int64_t>(prompts[p]->context.size());
-    bytes += state_bytes * std::max<std::int64_t>(1, static_cast<std::int64_t>(continuations.size()));
+    bytes += empty_.bytes() * std::max<std::int64_t>(1, static_cast<std::int64_t>(continuations.size()));
     for (const auto& c : continuations) {
       tokens += static_cast<std::int64_t>(c.size()) - 1;
       if (distributions) bytes += static_cast<std::int64_t>(c.size()) * model_.vocab_size() * 4;

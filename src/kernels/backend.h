@@ -10,9 +10,11 @@
 //   s owns rows [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows, or take
 //   the numbers of the rows that they work on.
 //   Per-sequence states are given as one pointer a sequence, so that a batch is gathered from wherever states live.
-//   Activations and states are float32. Matrices are packed by the backend, in float32 or bfloat16, accumulated in
-//   float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once an op, by assertion.
-//   Row-wise results do not depend on what other rows or sequences are in the call, nor on the number of threads.
+//   Activations and states are float32, but the states of scans may be bfloat16: they are widened where a call begins,
+//   and rounded at random where it ends, once for all of its rows. Matrices are packed by the backend, in float32 or
+//   bfloat16, accumulated in float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once
+//   an op, by assertion. Row-wise results do not depend on what other rows or sequences are in the call, nor on the
+//   number of threads.
 //
 // Thread-safety: a backend is immutable after construction; ops may be called from several threads on different data.
 #pragma once
@@ -22,6 +24,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/random_rounding.h"
 #include "molt/types.h"
 #include "tensor/quantized_matrix.h"
 #include "tensor/tensor.h"
@@ -33,10 +36,13 @@ using Offsets = std::span<const std::int64_t>;
 /// How a scan's rows form sequences, and what each row is for.
 struct ScanRows {
   Offsets offsets;                      // [S + 1]
-  std::span<float* const> states;       // [S]
+  std::span<float* const> states;       // [S]; empty if they are `rounded`
   const float* multiplicity = nullptr;  // [T], or null for ones: how many steps' decay a row stands for
   // [T], or null: all. Rows with 0 only write the state; their y is left undefined.
   const std::uint8_t* wanted = nullptr;
+  std::span<const RoundedState> rounded = {};  // [S], the states in bfloat16
+
+  std::size_t sequences() const { return offsets.size() - 1; }
 };
 
 /// Row `source` goes into row `target`.

@@ -43,7 +43,9 @@ inline void check_sequences(Offsets offsets, std::span<float* const> states, std
 }
 
 inline void check_sequences(const ScanRows& rows, std::int64_t count) {
-  check_sequences(rows.offsets, rows.states, count);
+  check_offsets(rows.offsets, count);
+  MOLT_CHECK(rows.states.empty() || rows.rounded.empty());
+  MOLT_CHECK(rows.states.size() + rows.rounded.size() == rows.sequences());
 }
 
 /// Every one of `rows` is a row of `x`.

@@ -9,9 +9,10 @@
 namespace molt {
 namespace {
 
-constexpr double kFloat = 4;  // bytes
+constexpr double kFloat = 4, kDouble = 8;  // bytes
 
 // Operations of one value, as kernels/cpu/isa/vec_math.h computes them.
+constexpr double kExp = 22;
 constexpr double kDecay = 15;  // exp2_decay
 constexpr double kSilu = 25;
 constexpr double kSoftplus = 39;
@@ -38,6 +39,11 @@ double pairs(std::span<const std::int64_t> sources, std::span<const std::int64_t
     count += real(targets.end() - std::upper_bound(targets.begin(), targets.end(), source));
   }
   return count;
+}
+
+/// States that a scan goes through, those in bfloat16 counting half.
+double states_of(const ScanRows& rows) {
+  return real(std::ssize(rows.states)) + 0.5 * real(std::ssize(rows.rounded));
 }
 
 }  // namespace
@@ -125,7 +131,7 @@ void TimedBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight
 void TimedBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                   Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
                                   Matrix<float> y) const {
-  const double state = 2 * real(std::ssize(rows.states)) * elements(A);
+  const double state = 2 * states_of(rows) * elements(A);
   const double vectors = 3 * elements(x) + elements(A) + 2 * elements(B) + state + (D == nullptr ? 0 : real(x.cols));
   // Of a state: the exponent, the decay, the input's product, two multiply-adds; of a channel: dt x, D x, the exponent.
   const double flops = elements(x) * (real(A.rows) * (kDecay + 6) + 3);
@@ -138,7 +144,7 @@ void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<
                        Matrix<float> y) const {
   const std::int64_t heads = std::ssize(A);
   const std::int64_t states = B.cols / groups;
-  const double state = 2 * real(std::ssize(rows.states)) * real(x.cols * states);
+  const double state = 2 * states_of(rows) * real(x.cols * states);
   const double vectors = 2 * elements(x) + elements(dt) + 2 * elements(B) + state + real(std::ssize(D));
   time("ssd", {heads, x.cols / heads, states}, {kFloat * vectors, 5 * elements(x) * real(states)},
        [&] { timed_->ssd(x, dt, A, B, C, groups, D, rows, y); });
@@ -160,6 +166,16 @@ void TimedBackend::ssd_contribution(Matrix<const float> x, Matrix<const float> d
   time("ssd_contribution", {heads, x.cols / heads, B.cols / groups},
        {kFloat * vectors, 2 * elements(x) + 2 * elements(B) + (kDecay + 6) * elements(dt)},
        [&] { timed_->ssd_contribution(x, dt, A, B, groups, m, offsets, c); });
+}
+
+void TimedBackend::log_sum_exp(Matrix<const float> x, double* sums) const {
+  time("log_sum_exp", {x.cols}, {kFloat * elements(x) + kDouble * real(x.rows), (kExp + 3) * elements(x)},
+       [&] { timed_->log_sum_exp(x, sums); });
+}
+
+void TimedBackend::divergence(Matrix<const float> p, Matrix<const float> q, double* sums) const {
+  time("divergence", {p.cols}, {kFloat * 2 * elements(p) + kDouble * real(p.rows), (kExp + 3) * elements(p)},
+       [&] { timed_->divergence(p, q, sums); });
 }
 
 void TimedBackend::importance(Matrix<const float> y, Importance metric, float* scores) const {

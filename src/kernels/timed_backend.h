@@ -66,6 +66,8 @@ class TimedBackend final : public Backend {
                                    Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
   void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
                         std::int64_t groups, const float* m, Offsets offsets, float* c) const override;
+  void log_sum_exp(Matrix<const float> x, double* sums) const override;
+  void divergence(Matrix<const float> p, Matrix<const float> q, double* sums) const override;
   void importance(Matrix<const float> y, Importance metric, float* scores) const override;
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;

@@ -17,10 +17,23 @@
 
 namespace molt {
 
-/// One named part of a layer's state, float32.
+/// One named part of a layer's state.
 struct StatePart {
   std::string name;  // "conv", "ssm"
   Shape shape;
+  bool is_ssm = false;  // may be held in bfloat16; all else is float32
+
+  DType dtype(DType ssm) const { return is_ssm ? ssm : DType::f32; }
+
+  /// Bytes that it takes in a state: its elements, rounded up so that each part starts on a cache line.
+  std::int64_t bytes(DType ssm) const { return (element_count(shape) * size_of(dtype(ssm)) + 63) / 64 * 64; }
+};
+
+/// One layer's state of each sequence: the parts of state_parts(), one after another.
+struct LayerStates {
+  std::span<std::byte* const> data;              // [S], aligned as floats at least
+  DType ssm = DType::f32;                        // f32 or bf16
+  std::span<const std::uint32_t> rounding = {};  // [S], keys of this pass's random rounding; only for bf16
 };
 
 /// Rows that only write: they move the state, and get no output.
@@ -34,7 +47,7 @@ struct WriteRows {
 struct BlockInput {
   Matrix<const float> x;                    // [F, d_model], normed
   Offsets offsets;                          // [S + 1], of the T rows
-  std::span<float* const> states;           // [S], this layer's state of each sequence: the parts of state_parts()
+  LayerStates states;                       // of the S sequences
   std::span<const std::int64_t> full = {};  // [F], places of x's rows among the T, ascending; empty when nothing writes
   std::span<const WriteRows> writes = {};
   const std::uint8_t* wanted = nullptr;  // [T], 1 where a row runs in full; null when nothing writes
@@ -42,9 +55,6 @@ struct BlockInput {
 
   std::int64_t rows() const { return offsets.back(); }
   bool has_writes() const { return !writes.empty(); }
-  ScanRows scan_rows(std::span<float* const> scan_states) const {
-    return {.offsets = offsets, .states = scan_states, .multiplicity = multiplicity, .wanted = wanted};
-  }
 };
 
 /// What a block's scan read and wrote, for those who look at tokens. Lies in the arena.
@@ -69,7 +79,7 @@ class Block {
   /// "mamba", "mamba2".
   virtual std::string_view kind() const = 0;
 
-  /// The parts of a sequence's state in this layer. They lie one after another, each padded to part_floats().
+  /// The parts of a sequence's state in this layer, in the order in which they lie.
   virtual std::vector<StatePart> state_parts() const = 0;
 
   virtual BlockCost cost() const = 0;
@@ -101,10 +111,5 @@ class Block {
   /// heads.
   virtual std::vector<double> decay_rates(Matrix<const float> dt) const = 0;
 };
-
-/// Floats that a part takes in a state: its elements, rounded up so that each part starts on a cache line.
-inline std::int64_t part_floats(const StatePart& part) {
-  return (element_count(part.shape) + 15) / 16 * 16;
-}
 
 }  // namespace molt

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/fail.h"
+#include "base/random.h"
 #include "model/fingerprint.h"
 
 namespace molt {
@@ -20,8 +21,8 @@ Matrix<float> gather(Matrix<const float> x, std::span<const std::int64_t> rows, 
 }  // namespace
 
 ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype,
-                     std::optional<QuantizationPlan> plan)
-    : config_(std::move(spec.config)), backend_(std::move(backend)), dtype_(dtype) {
+                     DType ssm, std::optional<QuantizationPlan> plan)
+    : config_(std::move(spec.config)), backend_(std::move(backend)), dtype_(dtype), state_dtype_(ssm) {
   WeightLoader weights(source, spec.naming, *backend_, dtype, plan);
   const std::string table = "backbone.embeddings.weight";
   const bool quantized_table = weights.quantizes(table);
@@ -34,7 +35,7 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
     Layer layer;
     layer.norm = weights.vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
     layer.block = spec.make_block(i, weights);
-    state_layout_.add(layer.block->state_parts());
+    for (StateLayout* layout : {&wide_, &rounded_}) layout->add(layer.block->state_parts());
     layers_.push_back(std::move(layer));
   }
   final_norm_ = weights.vector("backbone.norm_f.weight", {config_.d_model});
@@ -47,6 +48,7 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   weights.finish();
   weight_formats_ = weights.formats();
   fingerprint_ = molt::fingerprint(config_, source);
+  stored_types_ = source.stored_types();
 }
 
 Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) const {
@@ -64,15 +66,17 @@ Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) cons
 void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
                              Router* router) const {
   const Matrix<float> room = arena.matrix(batch.offsets.back(), config_.d_model);
-  std::vector<float*> layer_states(batch.states.size());
+  const StateLayout& layout = state_layout(batch.ssm);
+  std::vector<std::byte*> layer_states(batch.states.size());
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
     const Arena::Scope scope(arena);
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     const LayerRows taking_part = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
     if (taking_part.offsets.back() == 0) continue;
     for (std::size_t s = 0; s < layer_states.size(); ++s) {
-      layer_states[s] = batch.states[s] + state_layout_.layer_offsets[static_cast<std::size_t>(i)];
+      layer_states[s] = batch.states[s] + layout.layer_offsets[static_cast<std::size_t>(i)];
     }
+    const std::vector<std::uint32_t> rounding = rounding_keys(batch, i);
     const Matrix<float> normed = room.row_range(0, stream.residual.rows);
     if (i == 0) {
       backend_->rms_norm(stream.residual, layer.norm.as<float>(), config_.norm_eps, normed);
@@ -85,7 +89,7 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
     layer.block->forward(*backend_,
                          {.x = normed,
                           .offsets = taking_part.offsets,
-                          .states = layer_states,
+                          .states = {layer_states, batch.ssm, rounding},
                           .full = taking_part.full,
                           .writes = writes,
                           .wanted = taking_part.wanted,
@@ -93,6 +97,17 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
                          arena, stream.h, looks ? &scan : nullptr);
     if (looks) router->leave(i, *layer.block, scan, stream);
   }
+}
+
+std::vector<std::uint32_t> ModelCore::rounding_keys(const Batch& batch, std::int64_t layer) const {
+  std::vector<std::uint32_t> keys;
+  if (batch.ssm == DType::f32) return keys;
+  MOLT_CHECK(batch.seen.size() == batch.states.size());
+  for (const std::int64_t seen : batch.seen) {
+    Random random(static_cast<std::uint64_t>(seen * config_.n_layer + layer));
+    keys.push_back(static_cast<std::uint32_t>(random.next() >> 32));
+  }
+  return keys;
 }
 
 std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> writes, const Layer& layer,

@@ -18,20 +18,28 @@ namespace molt {
 
 /// The tokens of a ragged batch. Every id lies in [0, vocab_size).
 struct Batch {
-  std::span<const TokenId> ids;    // [T]
-  Offsets offsets;                 // [S + 1]
-  std::span<float* const> states;  // [S], whole states, laid out as state_layout() says
+  std::span<const TokenId> ids;             // [T]
+  Offsets offsets;                          // [S + 1]
+  std::span<std::byte* const> states;       // [S], whole states, laid out as state_layout(ssm) says
+  DType ssm = DType::f32;                   // precision of all of them
+  std::span<const std::int64_t> seen = {};  // [S], tokens that each has seen; only for bf16: the rounding's seed
 };
 
 class ModelCore {
  public:
   /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16, or quantized: as the source holds them, or as
-  /// `plan` says. Throws Error that lists wrong tensors.
+  /// `plan` says. `ssm`, f32 or bf16: what state_dtype() says. Throws Error that lists wrong tensors.
   ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype,
-            std::optional<QuantizationPlan> plan = std::nullopt);
+            DType ssm = DType::f32, std::optional<QuantizationPlan> plan = std::nullopt);
 
   const ModelConfig& config() const { return config_; }
-  const StateLayout& state_layout() const { return state_layout_; }
+
+  /// Of states whose SSM parts are held in `ssm`, f32 or bf16.
+  const StateLayout& state_layout(DType ssm = DType::f32) const { return ssm == DType::f32 ? wide_ : rounded_; }
+
+  /// The precision of states for which no other is asked.
+  DType state_dtype() const { return state_dtype_; }
+
   const Backend& backend() const { return *backend_; }
   /// Of the matrices that are not quantized.
   DType dtype() const { return dtype_; }
@@ -61,11 +69,17 @@ class ModelCore {
   /// A hash of configuration, names, shapes and samples of the weights: tells states of one model from another's.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  /// How the weights' source stored them, by type.
+  const std::map<std::string, StoredType>& stored_types() const { return stored_types_; }
+
  private:
   struct Layer {
     Tensor norm;  // [d_model]
     std::unique_ptr<Block> block;
   };
+
+  /// The keys by which the states of a batch are rounded behind one layer, [S]; empty in f32.
+  std::vector<std::uint32_t> rounding_keys(const Batch& batch, std::int64_t layer) const;
 
   /// The rows that only write, as the layer's block takes them: normed where no map stands before it.
   std::vector<WriteRows> norm_unmapped(std::span<const WriteRows> writes, const Layer& layer, Arena& arena) const;
@@ -80,8 +94,11 @@ class ModelCore {
   std::vector<Layer> layers_;
   Tensor final_norm_;                         // [d_model]
   std::shared_ptr<const PackedMatrix> head_;  // [vocab_size, d_model]
-  StateLayout state_layout_;
+  DType state_dtype_;
+  StateLayout wide_{.ssm = DType::f32};
+  StateLayout rounded_{.ssm = DType::bf16};
   std::string fingerprint_;
+  std::map<std::string, StoredType> stored_types_;
 };
 
 }  // namespace molt

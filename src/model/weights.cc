@@ -115,7 +115,8 @@ void WeightLoader::report(std::vector<std::string> faults, const char* remark) c
     faults.push_back(fmt::format("... and {} more", count - kMostListed));
   }
   fail(
-      "{}: the tensors do not fit the configuration ({} {}{}):\n  {}\nCheck that config.json belongs to these weights.",
+      "{}: the tensors do not fit the configuration ({} {}{}):\n  {}\nCheck that the configuration belongs to these "
+      "weights.",
       source_.description(), count, count == 1 ? "fault" : "faults", remark, fmt::join(faults, "\n  "));
 }
 

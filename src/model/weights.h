@@ -19,12 +19,18 @@
 
 namespace molt {
 
+/// How much of a source is stored as a certain type.
+struct StoredType {
+  std::int64_t tensors = 0;
+  std::int64_t bytes = 0;
+};
+
 /// Where tensors come from: a checkpoint, or a generator of random ones.
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
 
-  /// The tensor of that name, nothing when there is none. `shape` is what the caller expects; a file ignores it.
+  /// The tensor of that name, nothing when there is none. `shape` is what the caller expects; a file may ignore it.
   virtual std::optional<Tensor> find(const std::string& name, const Shape& shape) const = 0;
 
   /// Whether the source holds a tensor of that name; false when it makes what it is asked for.
@@ -32,6 +38,12 @@ class WeightSource {
 
   /// All names, for reporting those that nobody asked for; empty when the source makes what it is asked for.
   virtual std::vector<std::string> names() const = 0;
+
+  /// The tensor of one of names(), as it lies in the source: quantized ones as their bytes.
+  virtual Tensor stored(const std::string& name) const { return find(name, {}).value(); }
+
+  /// What it stores by type; empty when the source makes what it is asked for.
+  virtual std::map<std::string, StoredType> stored_types() const { return {}; }
 
   /// How messages call it: a path.
   virtual std::string description() const = 0;

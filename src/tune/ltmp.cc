@@ -84,10 +84,10 @@ std::vector<ReductionRecord> run_windows(const ModelCore& model, const Windows& 
       ids.insert(ids.end(), windows[end].begin(), windows[end].end());
       offsets.push_back(std::ssize(ids));
     }
-    std::vector<std::vector<float>> states(
-        end - begin, std::vector<float>(static_cast<std::size_t>(model.state_layout().floats), 0.0F));
-    std::vector<float*> pointers;
-    for (std::vector<float>& state : states) pointers.push_back(state.data());
+    std::vector<std::vector<std::byte>> states(
+        end - begin, std::vector<std::byte>(static_cast<std::size_t>(model.state_layout().bytes)));
+    std::vector<std::byte*> pointers;
+    for (std::vector<std::byte>& state : states) pointers.push_back(state.data());
     WholePrompts prompts(model, reduction, offsets);
     arena.reset();
     parked.reset();

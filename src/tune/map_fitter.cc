@@ -85,8 +85,8 @@ void MapFitter::add(std::span<const TokenId> window) {
   MOLT_CHECK(window.size() > 1);
   const std::int64_t layers = model_.config().n_layer;
   Arena arena;
-  std::vector<float> state(static_cast<std::size_t>(model_.state_layout().floats), 0.0F);
-  float* const states[] = {state.data()};
+  std::vector<std::byte> state(static_cast<std::size_t>(model_.state_layout().bytes));
+  std::byte* const states[] = {state.data()};
   const std::int64_t offsets[] = {0, static_cast<std::int64_t>(window.size())};
   Collector collector(model_, offsets);
   model_.forward({window, offsets, states}, arena, &collector);

@@ -32,7 +32,7 @@ struct Chunk {
   std::vector<TokenId> targets;   // all of them, probe by probe
   std::vector<float> dense;       // [targets, vocab]: logits of the dense model, less their normaliser
   std::vector<Tensor> snapshots;  // of the kept run
-  std::vector<std::vector<float>> kept_states;
+  std::vector<std::vector<std::byte>> kept_states;
 
   std::size_t probes() const { return prompt_offsets.size() - 1; }
   std::int64_t targets_of(std::size_t p) const { return next_offsets[p + 1] - next_offsets[p] + 1; }
@@ -61,7 +61,7 @@ class Trial::Impl {
     chunks_ = chunks_of(probes.probes);
     for (Chunk& chunk : chunks_) {
       prepare_states(chunk, nullptr, 0);
-      const std::vector<float*> pointers = state_pointers(chunk);
+      const std::vector<std::byte*> pointers = state_pointers(chunk);
       arena_.reset();
       const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, pointers}, arena_);
       std::vector<std::int64_t> last;
@@ -79,7 +79,7 @@ class Trial::Impl {
     return run(reduction, [&](Chunk& chunk, ReducedPass& pass) {
       prepare_states(chunk, nullptr, 0);
       if (keep) pass.keep_snapshots(&chunk.snapshots);
-      const std::vector<float*> pointers = state_pointers(chunk);
+      const std::vector<std::byte*> pointers = state_pointers(chunk);
       const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, pointers}, arena_, &pass);
       if (keep) {
         chunk.kept_states.assign(states_.begin(), states_.begin() + static_cast<std::ptrdiff_t>(chunk.probes()));
@@ -94,7 +94,7 @@ class Trial::Impl {
       MOLT_CHECK(layer < std::ssize(chunk.snapshots));  // evaluate() has kept a run
       const Tensor& snapshot = chunk.snapshots[static_cast<std::size_t>(layer)];
       prepare_states(chunk, chunk.kept_states.empty() ? nullptr : &chunk.kept_states, layer);
-      const std::vector<float*> pointers = state_pointers(chunk);
+      const std::vector<std::byte*> pointers = state_pointers(chunk);
       Stream stream = pass.resume(layer, snapshot);
       model_.forward_from(layer, {chunk.prompt_ids, chunk.prompt_offsets, pointers}, stream, arena_, &pass);
       return stream;
@@ -169,7 +169,7 @@ class Trial::Impl {
     }
     head(stream, last, first_targets, body);
     if (chunk.next_ids.empty()) return;
-    const std::vector<float*> pointers = state_pointers(chunk);
+    const std::vector<std::byte*> pointers = state_pointers(chunk);
     const Stream next = model_.forward({chunk.next_ids, chunk.next_offsets, pointers}, arena_);
     std::vector<std::int64_t> rows(chunk.next_ids.size());
     std::iota(rows.begin(), rows.end(), 0);
@@ -191,28 +191,28 @@ class Trial::Impl {
   }
 
   /// The states before a chunk's prompts: empty, or of the layers before `layer` what another run left.
-  void prepare_states(const Chunk& chunk, const std::vector<std::vector<float>>* kept, std::int64_t layer) {
+  void prepare_states(const Chunk& chunk, const std::vector<std::vector<std::byte>>* kept, std::int64_t layer) {
     const StateLayout& layout = model_.state_layout();
     const auto known = static_cast<std::ptrdiff_t>(layout.layer_offsets[static_cast<std::size_t>(layer)]);
     states_.resize(std::max(states_.size(), chunk.probes()));
     for (std::size_t p = 0; p < chunk.probes(); ++p) {
-      std::vector<float>& state = states_[p];
-      state.resize(static_cast<std::size_t>(layout.floats));
+      std::vector<std::byte>& state = states_[p];
+      state.resize(static_cast<std::size_t>(layout.bytes));
       const std::ptrdiff_t copied = kept == nullptr ? 0 : known;
       if (copied > 0) std::copy_n((*kept)[p].begin(), copied, state.begin());
-      std::fill(state.begin() + copied, state.end(), 0.0F);
+      std::fill(state.begin() + copied, state.end(), std::byte{0});
     }
   }
 
-  std::vector<float*> state_pointers(const Chunk& chunk) {
-    std::vector<float*> pointers;
+  std::vector<std::byte*> state_pointers(const Chunk& chunk) {
+    std::vector<std::byte*> pointers;
     for (std::size_t p = 0; p < chunk.probes(); ++p) pointers.push_back(states_[p].data());
     return pointers;
   }
 
   const ModelCore& model_;
   std::vector<Chunk> chunks_;
-  std::vector<std::vector<float>> states_;  // of the chunk at hand
+  std::vector<std::vector<std::byte>> states_;  // of the chunk at hand
   Arena arena_;
   Arena parked_;
 };
@@ -240,7 +240,7 @@ Loss Trial::vary(const Reduction::Core& reduction, std::int64_t layer) {
 std::vector<double> first_nll(const ModelCore& model, const std::vector<Probe>& probes) {
   std::vector<double> nll;
   Arena arena;
-  std::vector<std::vector<float>> states;
+  std::vector<std::vector<std::byte>> states;
   for (std::size_t begin = 0; begin < probes.size();) {
     std::vector<TokenId> ids;
     std::vector<std::int64_t> offsets{0};
@@ -251,8 +251,8 @@ std::vector<double> first_nll(const ModelCore& model, const std::vector<Probe>& 
       offsets.push_back(static_cast<std::int64_t>(ids.size()));
       last.push_back(offsets.back() - 1);
     }
-    states.assign(end - begin, std::vector<float>(static_cast<std::size_t>(model.state_layout().floats), 0.0F));
-    std::vector<float*> pointers;
+    states.assign(end - begin, std::vector<std::byte>(static_cast<std::size_t>(model.state_layout().bytes)));
+    std::vector<std::byte*> pointers;
     for (auto& state : states) pointers.push_back(state.data());
     arena.reset();
     const Stream stream = model.forward({ids, offsets, pointers}, arena);

@@ -269,6 +269,26 @@ TEST(Generate, EndsInGoodOrderOnAnInterrupt) {
   EXPECT_EQ(demo().tokenizer().decode(saved.ids), kPrompt + printed) << "the state is that of the printed text";
 }
 
+TEST(Generate, StatesInBfloat16GoOnInEitherPrecision) {
+  const TempFolder folder;
+  const std::string state = folder / "text.state";
+  const std::string wide = folder / "wide.state";
+  const auto begin = [](const std::string& type, const std::string& path) {
+    return generate_with({"-p", kPrompt, "-n", "8", "--ignore-eos", "--state", type, "--save-state", path});
+  };
+  const Finished begun = begin("bf16", state);
+  ASSERT_EQ(begun.code, 0) << begun;
+  ASSERT_EQ(begin("f32", wide).code, 0);
+  EXPECT_LT(std::filesystem::file_size(state), std::filesystem::file_size(wide) * 3 / 4);
+  for (const std::string type : {"bf16", "f32"}) {
+    const Finished again = generate_with({"-p", " and", "-n", "4", "--load-state", state, "--state", type});
+    EXPECT_EQ(again.code, 0) << again;
+  }
+  const Finished refused = generate_with({"-p", kPrompt, "-n", "1", "--state", "f16"});
+  EXPECT_EQ(refused.code, 2) << refused;
+  EXPECT_NE(refused.err.find("--state"), std::string::npos) << refused;
+}
+
 TEST(Generate, SaysWhenStandardOutputIsFull) {
   const Finished f = generate_with({"-p", kPrompt, "-n", "4"}, {.out_path = "/dev/full"});
   EXPECT_EQ(f.code, 2) << f;

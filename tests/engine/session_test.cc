@@ -66,9 +66,7 @@ class SessionProperty : public testing::TestWithParam<Case> {
     return worst / largest;
   }
 
-  static std::span<const float> floats(const State& state) {
-    return {state.data(), static_cast<std::size_t>(state.size())};
-  }
+  static std::vector<float> floats(const State& state) { return state.values(); }
 
   // Rounding of activations to bf16 may fall to the other side when float32 sums differ in their last bit.
   double tolerance() const { return GetParam().weights == WeightType::f32 ? 1e-4 : 2e-2; }
@@ -195,6 +193,118 @@ TEST_P(SessionProperty, RefusesBadTokensBeforeAnythingChanges) {
   EXPECT_THROW(session.feed(state, negative), Error);
   EXPECT_THROW(session.feed(state, {}), Error);
   EXPECT_TRUE(state == before);
+}
+
+/// The logits behind `ids`, the last `decoded` of them fed one by one.
+std::vector<float> read_then_decode(const Model& model, State& state, std::span<const TokenId> ids,
+                                    std::size_t decoded) {
+  Session session(model);
+  session.feed(state, ids.first(ids.size() - decoded));
+  std::vector<float> last;
+  for (std::size_t i = ids.size() - decoded; i < ids.size(); ++i) {
+    const auto logits = session.feed(state, ids.subspan(i, 1));
+    last.assign(logits.begin(), logits.end());
+  }
+  return last;
+}
+
+TEST_P(SessionProperty, StatesInBfloat16AreNearThoseInFloat32) {
+  const std::vector<TokenId> ids = random_ids(150, 11);
+  State wide(model_), rounded(model_, StateType::bf16);
+  EXPECT_LT(rounded.bytes(), wide.bytes());
+  const std::vector<float> expected = read_then_decode(model_, wide, ids, 60);
+  const std::vector<float> logits = read_then_decode(model_, rounded, ids, 60);
+  EXPECT_NE(logits, expected);
+  EXPECT_LE(difference(expected, logits), 3e-2);
+  EXPECT_LE(difference(floats(wide), floats(rounded)), 3e-2);
+}
+
+TEST_P(SessionProperty, StatesInBfloat16AreTheReferencesOnes) {
+  const Model reference =
+      Model::load(fixture("tiny/" + GetParam().model), {.weights = GetParam().weights, .backend = "reference"});
+  const std::vector<TokenId> ids = random_ids(60, 12);
+  State expected(reference, StateType::bf16), state(model_, StateType::bf16);
+  const std::vector<float> wanted = read_then_decode(reference, expected, ids, 30);
+  // Float32 sums that differ in their last bit are, now and then, rounded to neighbours.
+  EXPECT_LE(difference(wanted, read_then_decode(model_, state, ids, 30)), 2e-2);
+  EXPECT_LE(difference(floats(expected), floats(state)), 2e-2);
+}
+
+TEST_P(SessionProperty, StatesInBfloat16AreTheSameBitsInAnyBatchOnAnyThreads) {
+  const int before = num_threads();
+  const std::vector<TokenId> ids = random_ids(90, 13);
+  State alone(model_, StateType::bf16);
+  const std::vector<float> logits = read_then_decode(model_, alone, ids, 10);
+  for (const int threads : {1, 3}) {
+    set_num_threads(threads);
+    Session session(model_);
+    std::vector<State> states(3, State(model_, StateType::bf16));
+    const auto others = random_ids(40, 14);
+    session.feed(states[0], others);  // has seen other tokens, and more of them, than the one to compare
+    const Sequence prompts[] = {{&states[0], others}, {&states[1], std::span(ids).first(80)}, {&states[2], others}};
+    session.feed(prompts);
+    std::vector<float> last;
+    for (std::size_t i = 80; i < ids.size(); ++i) {
+      const auto next = std::span(ids).subspan(i, 1);
+      const Sequence steps[] = {{&states[0], next}, {&states[1], next}, {&states[2], next}};
+      const auto all = session.feed(steps);
+      const auto vocab = static_cast<std::size_t>(model_.vocab_size());
+      last.assign(all.begin() + static_cast<std::ptrdiff_t>(vocab),
+                  all.begin() + static_cast<std::ptrdiff_t>(2 * vocab));
+    }
+    EXPECT_EQ(last, logits);
+    EXPECT_TRUE(states[1] == alone) << threads << " threads";
+  }
+  set_num_threads(before);
+}
+
+TEST_P(SessionProperty, CopiesOfRoundedStatesGoOnAlike) {
+  Session session(model_);
+  State state(model_, StateType::bf16);
+  session.feed(state, random_ids(20, 15));
+  State copy = state;
+  const std::vector<TokenId> next = random_ids(1, 16);
+  session.feed(state, next);
+  EXPECT_FALSE(copy == state);
+  session.feed(copy, next);
+  EXPECT_TRUE(copy == state);
+}
+
+TEST_P(SessionProperty, StatesConvertWhereTheyAreLoaded) {
+  const Model halved =
+      Model::load(fixture("tiny/" + GetParam().model), {.weights = GetParam().weights, .states = StateType::bf16});
+  const std::vector<TokenId> ids = random_ids(70, 17);
+  State wide(model_);
+  State rounded(halved);
+  EXPECT_EQ(rounded.type(), StateType::bf16);
+  Session(model_).feed(wide, ids);
+  Session(halved).feed(rounded, ids);
+  const TempFolder folder;
+  wide.save(folder / "wide", ids);
+  rounded.save(folder / "rounded", ids);
+  EXPECT_LT(std::filesystem::file_size(folder / "rounded"), std::filesystem::file_size(folder / "wide"));
+
+  EXPECT_TRUE(State::load(folder / "wide", model_).state == wide);
+  EXPECT_TRUE(State::load(folder / "rounded", halved).state == rounded);
+  const State widened = State::load(folder / "rounded", model_).state;
+  EXPECT_EQ(widened.type(), StateType::f32);
+  EXPECT_EQ(widened.tokens(), 70);
+  EXPECT_EQ(widened.values(), rounded.values());
+  EXPECT_TRUE(widened.converted(StateType::bf16) == rounded);
+  const State narrowed = State::load(folder / "wide", halved).state;
+  EXPECT_TRUE(narrowed == wide.converted(StateType::bf16));
+  EXPECT_LE(difference(floats(wide), floats(narrowed)), 1.0 / 256);
+  EXPECT_NE(floats(wide), floats(narrowed));
+}
+
+TEST(Session, RefusesStatesOfSeveralTypesInABatch) {
+  const Model model = Model::load(fixture("tiny/mamba2-tiny"));
+  const std::vector<TokenId> ids{1, 2};
+  State wide(model), rounded(model, StateType::bf16);
+  const State before = rounded;
+  const Sequence mixed[] = {{&wide, ids}, {&rounded, ids}};
+  EXPECT_THROW(Session(model).feed(mixed), Error);
+  EXPECT_TRUE(rounded == before);
 }
 
 TEST(Session, ProgressCanCancel) {

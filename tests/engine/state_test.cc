@@ -67,6 +67,11 @@ TEST_F(SavedState, OfAnotherShapeIsRefused) {
   EXPECT_THAT(error_of_loading(model_), HasSubstr("layers.1.ssm is f32 [2, 2]"));
 }
 
+TEST_F(SavedState, OfAnotherPrecisionIsRefusedWhereThereIsNone) {
+  rewrite([](auto& tensors, auto&) { tensors["layers.1.conv"] = tensors["layers.1.conv"].to_bf16(); });
+  EXPECT_THAT(error_of_loading(model_), HasSubstr("layers.1.conv is bf16"));
+}
+
 TEST_F(SavedState, ThatClaimsMoreTokensThanItsTextIsRefused) {
   rewrite([](auto&, auto& metadata) { metadata["tokens"] = "99"; });
   EXPECT_THAT(error_of_loading(model_), HasSubstr("99 tokens"));

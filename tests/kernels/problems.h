@@ -159,10 +159,16 @@ class SequenceProblem {
     return result;
   }
 
+  /// Whether states are held in bfloat16: the floats that go in and come out are values of it.
+  virtual bool rounded() const { return false; }
+
   /// Unaligned, with a foreign float before and after.
   Floats initial_state(std::size_t s) const {
     Random random(1000 + s);
     Floats state = random.normals(state_size() + 2, 0.5F);
+    if (rounded()) {
+      for (float& v : state) v = BFloat16::from_float(v).to_float();
+    }
     state.front() = state.back() = Rows::kForeign;
     return state;
   }
@@ -211,7 +217,33 @@ struct ScanOptions {
   std::uint64_t seed = 1;
   Wanted wanted = Wanted::all;
   bool zero_steps = false;  // some steps are zero: single ones, and whole stretches of single heads (or channels)
+  bool rounded = false;     // states are held in bfloat16
 };
+
+/// Calls run(rows) with the states as they are, or with copies of them in bfloat16, unaligned and between foreign
+/// values, that are widened again afterwards.
+template <class Run>
+void run_on_states(ScanRows rows, std::int64_t state_size, const ScanOptions& options, Run run) {
+  if (!options.rounded) return run(rows);
+  const BFloat16 foreign{0x1234};
+  const std::span<float* const> states = rows.states;
+  std::vector<std::vector<BFloat16>> copies;
+  std::vector<RoundedState> pointers;
+  for (const float* state : states) {
+    std::vector<BFloat16>& copy = copies.emplace_back(1, foreign);
+    for (std::int64_t i = 0; i < state_size; ++i) copy.push_back(BFloat16::from_float(state[i]));
+    copy.push_back(foreign);
+    pointers.push_back({copy.data() + 1, static_cast<std::uint32_t>(options.seed)});
+  }
+  rows.states = {};
+  rows.rounded = pointers;
+  run(rows);
+  for (std::size_t s = 0; s < states.size(); ++s) {
+    for (std::int64_t i = 0; i < state_size; ++i) states[s][i] = pointers[s].data[i].to_float();
+    EXPECT_EQ(copies[s].front().bits, foreign.bits);
+    EXPECT_EQ(copies[s].back().bits, foreign.bits);
+  }
+}
 
 /// Empty for all. The same for the same rows and options.
 inline std::vector<std::uint8_t> random_wanted(std::int64_t rows, const ScanOptions& options) {
@@ -257,7 +289,8 @@ inline Floats random_multiplicities(Random& random, std::int64_t rows) {
 class ScanProblem : public SequenceProblem {
  public:
   ScanProblem(std::int64_t rows, std::int64_t channels, std::int64_t states, ScanOptions options)
-      : random_(options.seed),
+      : options_(options),
+        random_(options.seed),
         x_(rows, channels, 7, random_),
         dt_(rows, channels, 1),
         A_(states, channels, 0),
@@ -276,14 +309,17 @@ class ScanProblem : public SequenceProblem {
   void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
            Matrix<float> y) const override {
     const std::int64_t end = first + offsets.back();
-    backend.selective_scan(
-        x_.from(first, end), dt_.from(first, end), A_.matrix(), B_.from(first, end), C_.from(first, end),
-        D_.empty() ? nullptr : D_.data(),
-        {offsets, states, m_.empty() ? nullptr : m_.data() + first, wanted_.empty() ? nullptr : wanted_.data() + first},
-        y);
+    const ScanRows rows{offsets, states, m_.empty() ? nullptr : m_.data() + first,
+                        wanted_.empty() ? nullptr : wanted_.data() + first};
+    run_on_states(rows, state_size(), options_, [&](const ScanRows& scan_rows) {
+      backend.selective_scan(x_.from(first, end), dt_.from(first, end), A_.matrix(), B_.from(first, end),
+                             C_.from(first, end), D_.empty() ? nullptr : D_.data(), scan_rows, y);
+    });
   }
+  bool rounded() const override { return options_.rounded; }
 
  private:
+  ScanOptions options_;
   Random random_;
   Rows x_, dt_, A_, B_, C_;
   Floats D_, m_;
@@ -298,6 +334,7 @@ class SsdProblem : public SequenceProblem {
  public:
   SsdProblem(std::int64_t rows, SsdExtents extents, ScanOptions options)
       : extents_(extents),
+        options_(options),
         random_(options.seed),
         x_(rows, extents.heads * extents.channels, 7, random_),
         dt_(rows, extents.heads, 1),
@@ -316,14 +353,18 @@ class SsdProblem : public SequenceProblem {
   void run(const Backend& backend, std::int64_t first, Offsets offsets, std::span<float* const> states,
            Matrix<float> y) const override {
     const std::int64_t end = first + offsets.back();
-    backend.ssd(
-        x_.from(first, end), dt_.from(first, end), A_, B_.from(first, end), C_.from(first, end), extents_.groups, D_,
-        {offsets, states, m_.empty() ? nullptr : m_.data() + first, wanted_.empty() ? nullptr : wanted_.data() + first},
-        y);
+    const ScanRows rows{offsets, states, m_.empty() ? nullptr : m_.data() + first,
+                        wanted_.empty() ? nullptr : wanted_.data() + first};
+    run_on_states(rows, state_size(), options_, [&](const ScanRows& scan_rows) {
+      backend.ssd(x_.from(first, end), dt_.from(first, end), A_, B_.from(first, end), C_.from(first, end),
+                  extents_.groups, D_, scan_rows, y);
+    });
   }
+  bool rounded() const override { return options_.rounded; }
 
  private:
   SsdExtents extents_;
+  ScanOptions options_;
   Random random_;
   Rows x_, dt_, B_, C_;
   Floats A_, D_, m_;

@@ -11,10 +11,11 @@ namespace molt::testing_kernels {
 namespace {
 
 /// A random problem of any of the ops, with `rows` rows.
-std::unique_ptr<SequenceProblem> any_problem(std::int64_t rows) {
+std::unique_ptr<SequenceProblem> any_problem(std::int64_t rows, bool rounded = false) {
   const auto seed = *rc::gen::arbitrary<std::uint32_t>();
-  const ScanOptions options{*rc::gen::element(Steps::usual, Steps::tiny, Steps::huge, Steps::mixed),
-                            *rc::gen::arbitrary<bool>(), *rc::gen::arbitrary<bool>(), seed};
+  ScanOptions options{*rc::gen::element(Steps::usual, Steps::tiny, Steps::huge, Steps::mixed),
+                      *rc::gen::arbitrary<bool>(), *rc::gen::arbitrary<bool>(), seed};
+  options.rounded = rounded;
   switch (*rc::gen::inRange(0, 3)) {
     case 0:
       return std::make_unique<ConvProblem>(rows, *rc::gen::inRange<std::int64_t>(1, 100),
@@ -64,7 +65,7 @@ RC_GTEST_PROP(Sequences, DoNotKnowTheirBatch, ()) {
   const Implementation with = any_implementation();
   const auto lengths = *rc::gen::container<std::vector<std::int64_t>>(rc::gen::inRange<std::int64_t>(0, 100));
   const std::vector<std::int64_t> offsets = offsets_of(lengths);
-  const auto problem = any_problem(offsets.back());
+  const auto problem = any_problem(offsets.back(), *rc::gen::arbitrary<bool>());
   const auto batch = problem->run_batch(*with.backend, lengths);
   for (std::size_t s = 0; s < lengths.size(); ++s) {
     Floats state = problem->initial_state(s);
@@ -96,8 +97,13 @@ RC_GTEST_PROP(Sequences, StatesAndWantedRowsDoNotKnowWhatIsWanted, ()) {
   const Implementation with = any_implementation();
   const auto lengths = *rc::gen::container<std::vector<std::int64_t>>(rc::gen::inRange<std::int64_t>(0, 300));
   const std::int64_t rows = offsets_of(lengths).back();
-  ScanOptions options{*rc::gen::element(Steps::usual, Steps::mixed), true,        *rc::gen::arbitrary<bool>(),
-                      *rc::gen::arbitrary<std::uint32_t>(),          Wanted::all, *rc::gen::arbitrary<bool>()};
+  ScanOptions options{*rc::gen::element(Steps::usual, Steps::mixed),
+                      true,
+                      *rc::gen::arbitrary<bool>(),
+                      *rc::gen::arbitrary<std::uint32_t>(),
+                      Wanted::all,
+                      *rc::gen::arbitrary<bool>(),
+                      *rc::gen::arbitrary<bool>()};
   const bool mamba2 = *rc::gen::arbitrary<bool>();
   const auto states = *rc::gen::element<std::int64_t>(1, 16, 20);
   const auto channels = *rc::gen::inRange<std::int64_t>(1, 70);
@@ -128,11 +134,16 @@ TEST(Sequences, ZeroStepsKeepEveryBitOfTheState) {
     const auto backend = make_backend(name == "reference" ? name : "cpu");
     for (const Wanted wanted : {Wanted::all, Wanted::none, Wanted::stretches}) {
       const ScanOptions options{Steps::zero, true, true, 33, wanted};
+      ScanOptions in_bf16 = options;
+      in_bf16.rounded = true;
       const ScanProblem scan(rows, 37, 16, options), narrow(rows, 37, 3, options);
       const SsdProblem ssd(rows, {4, 19, 16, 2}, options);
+      const ScanProblem rounded_scan(rows, 37, 16, in_bf16);
+      const SsdProblem rounded_ssd(rows, {4, 19, 16, 2}, in_bf16);
       for (const SequenceProblem* problem :
            {static_cast<const SequenceProblem*>(&scan), static_cast<const SequenceProblem*>(&narrow),
-            static_cast<const SequenceProblem*>(&ssd)}) {
+            static_cast<const SequenceProblem*>(&ssd), static_cast<const SequenceProblem*>(&rounded_scan),
+            static_cast<const SequenceProblem*>(&rounded_ssd)}) {
         const auto result = problem->run_batch(*backend, lengths);
         for (std::size_t s = 0; s < lengths.size(); ++s) {
           expect_same_bits(result.states[s], problem->initial_state(s), "state on " + name);

@@ -141,7 +141,7 @@ Done run(const std::string& spec, bool weighted = false) {
   for (TokenId& id : ids) id = static_cast<TokenId>(random.next() % 97);
   const State first(model);
   const State second(model);
-  float* const states[] = {first.data(), second.data()};
+  std::byte* const states[] = {first.data(), second.data()};
   std::vector<std::int64_t> owed(3);
   ReductionRecord record;
   record.tokens = 40;

@@ -69,18 +69,16 @@ double difference(std::span<const float> expected, std::span<const float> actual
 }
 
 double difference(const State& expected, const State& actual) {
-  const auto floats = [](const State& s) { return std::span(s.data(), static_cast<std::size_t>(s.size())); };
-  return difference(floats(expected), floats(actual));
+  return difference(expected.values(), actual.values());
 }
 
-/// The state of one layer.
+/// The state of one layer, held in float32.
 std::span<const float> layer_of(const Model& model, const State& state, std::int64_t layer) {
   const StateLayout& layout = model.core()->state_layout();
-  const auto begin = static_cast<std::size_t>(layout.layer_offsets[static_cast<std::size_t>(layer)]);
+  const std::int64_t begin = layout.layer_offsets[static_cast<std::size_t>(layer)];
   const bool last = layer + 1 == model.core()->config().n_layer;
-  const auto end = last ? static_cast<std::size_t>(state.size())
-                        : static_cast<std::size_t>(layout.layer_offsets[static_cast<std::size_t>(layer) + 1]);
-  return std::span(state.data(), static_cast<std::size_t>(state.size())).subspan(begin, end - begin);
+  const std::int64_t end = last ? state.bytes() : layout.layer_offsets[static_cast<std::size_t>(layer) + 1];
+  return {reinterpret_cast<const float*>(state.data() + begin), static_cast<std::size_t>(end - begin) / sizeof(float)};
 }
 
 // ---- what rules may be -------------------------------------------------------------------------------------------
@@ -391,7 +389,7 @@ TEST_P(Surrogate, AMapOfTheBlocksOwnProjectionWritesTheSame) {
       Arena parked;
       ReducedPass pass({&piece, 1}, core, arena, parked);
       const State state(model_);
-      float* const states[] = {state.data()};
+      std::byte* const states[] = {state.data()};
       const std::int64_t offsets[] = {0, 40};
       core.forward({ids, offsets, states}, arena, &pass);
       EXPECT_EQ(record.writing[static_cast<std::size_t>(to)], 25);

@@ -31,7 +31,7 @@ class ObservingRouter final : public Router {
 inline void observe(const Model& model, std::span<const TokenId> ids, const Observer& observer) {
   Arena arena;
   const State state(model);
-  float* const states[] = {state.data()};
+  std::byte* const states[] = {state.data()};
   const std::int64_t offsets[] = {0, static_cast<std::int64_t>(ids.size())};
   ObservingRouter router(offsets, observer);
   model.core()->forward({ids, offsets, states}, arena, &router);

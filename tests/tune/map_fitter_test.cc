@@ -112,8 +112,8 @@ std::vector<float> run(const Model& model, std::span<const TokenId> ids, std::sh
   Arena arena;
   Arena parked;
   ReducedPass pass({&piece, 1}, *model.core(), arena, parked);
-  std::vector<float> state(static_cast<std::size_t>(model.core()->state_layout().floats), 0.0F);
-  float* const states[] = {state.data()};
+  std::vector<float> state(static_cast<std::size_t>(model.core()->state_layout().bytes) / sizeof(float), 0.0F);
+  std::byte* const states[] = {reinterpret_cast<std::byte*>(state.data())};
   const std::int64_t offsets[] = {0, tokens};
   model.core()->forward({ids, offsets, states}, arena, &pass);
   return state;
@@ -153,9 +153,11 @@ TEST_P(Fitter, TheExactMapIsTheBlocksOwnWrite) {
     const std::vector<float> mapped = run(model_, ids, std::make_shared<Writes>(to, map));
     // That block's state alone: what later blocks hold follows from it, rounding enlarged.
     const std::vector<std::int64_t>& begins = model_.core()->state_layout().layer_offsets;
-    const auto begin = static_cast<std::size_t>(begins[static_cast<std::size_t>(to)]);
-    const auto end =
-        to + 1 < layers() ? static_cast<std::size_t>(begins[static_cast<std::size_t>(to) + 1]) : own.size();
+    const auto floats_before = [&](std::int64_t layer) {
+      return static_cast<std::size_t>(begins[static_cast<std::size_t>(layer)]) / sizeof(float);
+    };
+    const std::size_t begin = floats_before(to);
+    const std::size_t end = to + 1 < layers() ? floats_before(to + 1) : own.size();
     float largest = 0;
     float worst = 0;
     for (std::size_t i = begin; i < end; ++i) {

@@ -1,12 +1,14 @@
 // Short sequences run row by row. Longer ones run in chunks, in two passes: what all heads of a group share (B
 // transposed and C B^T, of every chunk), then every head through its chunks. Chunks that only write the state need no
-// C B^T, and a head skips those of them in which its steps are zero.
+// C B^T, and a head skips those of them in which its steps are zero. States in bfloat16 are stepped through by a single
+// row as they lie; for several rows, some heads at a time are widened.
 #include <algorithm>
 #include <vector>
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/grain.h"
+#include "kernels/cpu/rounded_state.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/select.h"
 #include "kernels/shapes.h"
@@ -120,12 +122,41 @@ class Ssd {
     });
   }
 
+  std::int64_t head_size() const { return shape.states * shape.channels; }
+
   /// Heads [begin, end) of sequence s; `prepared` is of the first of its chunks.
   void run_heads(std::size_t s, std::int64_t begin, std::int64_t end, std::span<const Chunk> chunks,
                  const float* prepared) const {
+    if (rows.rounded.empty()) {
+      run_heads_from(rows.states[s] + begin * head_size(), s, begin, end, chunks, prepared);
+      return;
+    }
+    const RoundedState& state = rows.rounded[s];
+    if (rows.offsets[s + 1] - rows.offsets[s] == 1) {
+      for (std::int64_t h = begin; h < end; ++h) {
+        SsdHead head = head_rows(nullptr, h, rows.offsets[s], rows.offsets[s + 1]);
+        head.rounded = elements_at(state, h * head_size(), h * shape.channels);
+        kernels.ssd_steps(head);
+      }
+      return;
+    }
+    thread_local Scratch scratch;
+    float* wide = scratch.get((end - begin) * head_size());
+    const auto columns = [&](std::int64_t h) {
+      return RoundedColumns{state, h * head_size(), shape.channels, h * shape.channels, shape.channels, shape.states};
+    };
+    for (std::int64_t h = begin; h < end; ++h) columns(h).widen(kernels, wide + (h - begin) * head_size());
+    run_heads_from(wide, s, begin, end, chunks, prepared);
+    for (std::int64_t h = begin; h < end; ++h) columns(h).round_back(kernels, wide + (h - begin) * head_size());
+  }
+
+  /// The same; `states` is where the first of these heads has its own.
+  void run_heads_from(float* states, std::size_t s, std::int64_t begin, std::int64_t end, std::span<const Chunk> chunks,
+                      const float* prepared) const {
+    const auto state_of = [&](std::int64_t h) { return states + (h - begin) * head_size(); };
     if (!in_chunks(s)) {
       for (std::int64_t h = begin; h < end; ++h) {
-        kernels.ssd_steps(head_rows(s, h, rows.offsets[s], rows.offsets[s + 1]));
+        kernels.ssd_steps(head_rows(state_of(h), h, rows.offsets[s], rows.offsets[s + 1]));
       }
       return;
     }
@@ -134,7 +165,7 @@ class Ssd {
     for (const Chunk& chunk : chunks) {
       for (std::int64_t h = begin; h < end; ++h) {
         if (!chunk.wanted && all_steps_zero(chunk.begin, chunk.end, h)) continue;
-        SsdHead head = head_rows(s, h, chunk.begin, chunk.end);
+        SsdHead head = head_rows(state_of(h), h, chunk.begin, chunk.end);
         if (!chunk.wanted) head.y = nullptr;
         head.prepared = prepared + h / shape.heads_per_group() * ssd_prepared_size(shape.states);
         head.scratch = scratch.get(ssd_scratch_size(shape.states, shape.channels));
@@ -144,8 +175,8 @@ class Ssd {
     }
   }
 
-  /// Rows [begin, end) of head h of sequence s.
-  SsdHead head_rows(std::size_t s, std::int64_t h, std::int64_t begin, std::int64_t end) const {
+  /// Rows [begin, end) of head h, whose state is `state`.
+  SsdHead head_rows(float* state, std::int64_t h, std::int64_t begin, std::int64_t end) const {
     const std::int64_t column = h * shape.channels;
     const std::int64_t group_column = h / shape.heads_per_group() * shape.states;
     return {
@@ -161,7 +192,8 @@ class Ssd {
         .D = D.empty() ? nullptr : D.data() + column,
         .m = rows.multiplicity == nullptr ? nullptr : rows.multiplicity + begin,
         .wanted = rows.wanted == nullptr ? nullptr : rows.wanted + begin,
-        .state = rows.states[s] + column * shape.states,
+        .state = state,
+        .rounded = {},
         .y = y.row(begin) + column,
         .y_stride = y.stride,
         .rows = end - begin,
@@ -181,9 +213,9 @@ void CpuBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<co
   const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, rows, y);
   const Ssd ssd{x, dt, A, B, C, D, rows, y, shape, select_kernels()};
   const Offsets offsets = rows.offsets;
-  for (std::size_t begin = 0, end; begin < rows.states.size(); begin = end) {
+  for (std::size_t begin = 0, end; begin < rows.sequences(); begin = end) {
     end = begin + 1;
-    while (end < rows.states.size() && offsets[end + 1] - offsets[begin] <= kMaxPreparedRows) ++end;
+    while (end < rows.sequences() && offsets[end + 1] - offsets[begin] <= kMaxPreparedRows) ++end;
     ssd.run(begin, end);
   }
 }

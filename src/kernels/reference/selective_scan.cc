@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "kernels/reference/reference_backend.h"
+#include "kernels/reference/stored_state.h"
 #include "kernels/shapes.h"
 
 namespace molt {
@@ -11,11 +12,11 @@ void ReferenceBackend::selective_scan(Matrix<const float> x, Matrix<const float>
                                       const ScanRows& rows, Matrix<float> y) const {
   const auto [channels, N] = shapes::check_selective_scan(x, dt, A, B, C, rows, y);
   const float* const m = rows.multiplicity;
-  for (std::size_t s = 0; s < rows.states.size(); ++s) {
-    const Matrix<float> state(rows.states[s], N, channels);
+  for (std::size_t s = 0; s < rows.sequences(); ++s) {
+    const StoredState state(rows, s);
     for (std::int64_t d = 0; d < channels; ++d) {
-      std::vector<double> H(static_cast<std::size_t>(N));  // rounded to float32 only after the last row
-      for (std::int64_t n = 0; n < N; ++n) H[static_cast<std::size_t>(n)] = state(n, d);
+      std::vector<double> H(static_cast<std::size_t>(N));  // rounded only after the last row
+      for (std::int64_t n = 0; n < N; ++n) H[static_cast<std::size_t>(n)] = state.get(n * channels + d);
       for (std::int64_t t = rows.offsets[s]; t < rows.offsets[s + 1]; ++t) {
         const double step = dt(t, d);
         const double decay_step = m == nullptr ? step : step * m[t];
@@ -28,7 +29,7 @@ void ReferenceBackend::selective_scan(Matrix<const float> x, Matrix<const float>
         }
         if (rows.wanted == nullptr || rows.wanted[t] != 0) y(t, d) = static_cast<float>(sum);
       }
-      for (std::int64_t n = 0; n < N; ++n) state(n, d) = static_cast<float>(H[static_cast<std::size_t>(n)]);
+      for (std::int64_t n = 0; n < N; ++n) state.set(n * channels + d, d, n, H[static_cast<std::size_t>(n)]);
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/reference/reference_backend.h"
+#include "kernels/reference/stored_state.h"
 #include "kernels/shapes.h"
 
 namespace molt {
@@ -13,14 +14,15 @@ void ReferenceBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::s
   const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, rows, y);
   const std::int64_t P = shape.channels;
   const std::int64_t N = shape.states;
-  std::vector<double> S(static_cast<std::size_t>(N * P));  // rounded to float32 only after the last row
+  std::vector<double> S(static_cast<std::size_t>(N * P));  // rounded only after the last row
   std::vector<double> sum(static_cast<std::size_t>(P));
   const float* const m = rows.multiplicity;
-  for (std::size_t s = 0; s < rows.states.size(); ++s) {
+  for (std::size_t s = 0; s < rows.sequences(); ++s) {
+    const StoredState state(rows, s);
     for (std::int64_t h = 0; h < shape.heads; ++h) {
-      float* state = rows.states[s] + h * N * P;
+      const std::int64_t first = h * N * P;  // of the head's state
       const std::int64_t group_column = h / shape.heads_per_group() * N;
-      S.assign(state, state + N * P);
+      for (std::int64_t i = 0; i < N * P; ++i) S[static_cast<std::size_t>(i)] = state.get(first + i);
       for (std::int64_t t = rows.offsets[s]; t < rows.offsets[s + 1]; ++t) {
         const double step = dt(t, h);
         const double decay = std::exp(step * (m == nullptr ? 1.0 : m[t]) * A[static_cast<std::size_t>(h)]);
@@ -41,7 +43,8 @@ void ReferenceBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::s
           y(t, h * P + p) = static_cast<float>(sum[static_cast<std::size_t>(p)] + skip);
         }
       }
-      for (std::int64_t i = 0; i < N * P; ++i) state[i] = static_cast<float>(S[static_cast<std::size_t>(i)]);
+      for (std::int64_t i = 0; i < N * P; ++i)
+        state.set(first + i, h * P + i % P, i / P, S[static_cast<std::size_t>(i)]);
     }
   }
 }

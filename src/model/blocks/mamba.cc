@@ -4,6 +4,7 @@
 
 #include "model/blocks/linear.h"
 #include "model/blocks/participants.h"
+#include "model/blocks/ssm_states.h"
 #include "model/blocks/ssm_weights.h"
 
 namespace molt {
@@ -21,7 +22,7 @@ class MambaBlock final : public Block {
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias),
         D_(weights.vector(prefix + "D", {config.d_inner})) {
     // The scan wants channels side by side: A as [N, Di].
-    const Tensor stored = transition(weights.vector(prefix + "A_log", {config.d_inner, config.d_state}));
+    const Tensor stored = load_transition(weights, prefix, {config.d_inner, config.d_state});
     A_ = Tensor::zeros(DType::f32, {config.d_state, config.d_inner});
     for (std::int64_t d = 0; d < config.d_inner; ++d) {
       for (std::int64_t n = 0; n < config.d_state; ++n) {
@@ -33,7 +34,7 @@ class MambaBlock final : public Block {
   std::string_view kind() const override { return "mamba"; }
 
   std::vector<StatePart> state_parts() const override {
-    return {conv_.state_part(), {"ssm", {config_.d_state, config_.d_inner}}};
+    return {conv_.state_part(), {"ssm", {config_.d_state, config_.d_inner}, true}};
   }
 
   BlockCost cost() const override {
@@ -70,8 +71,9 @@ class MambaBlock final : public Block {
             rows.map->predict(backend, rows.x, part);
           }
         });
+    const SsmStates states(input.states, conv_.state_part());
     const Matrix<float> x = arena.matrix(input.rows(), d_inner);
-    backend.causal_conv(conv_in, conv_.weight.matrix(), conv_.bias_or_null(), input.offsets, input.states, x);
+    backend.causal_conv(conv_in, conv_.weight.matrix(), conv_.bias_or_null(), input.offsets, states.conv(), x);
 
     const Matrix<float> dt_b_c = x_proj_.forward(backend, x, arena);
     const Matrix<float> dt_low = dt_b_c.col_range(0, config_.dt_rank);
@@ -85,10 +87,9 @@ class MambaBlock final : public Block {
     const Matrix<float> dt = dt_proj_.forward(backend, dt_low, arena);
     backend.softplus(dt, dt_bias_.as<float>(), 0.0F, std::numeric_limits<float>::infinity(), dt);
 
-    const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
     // Where somebody looks, x and y are kept; elsewhere each takes its predecessor's place.
     const Matrix<float> all_y = scan != nullptr ? arena.matrix(input.rows(), d_inner) : x;
-    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), input.scan_rows(ssm_states), all_y);
+    backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), states.scan_rows(input), all_y);
     const Matrix<float> y = full_part(backend, input, all_y);
     if (scan != nullptr) *scan = {.y = y, .x = x, .dt = dt, .B = B};
     const Matrix<float> gated = scan != nullptr ? arena.matrix(y.rows, y.cols) : y;

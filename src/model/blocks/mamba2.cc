@@ -5,6 +5,7 @@
 #include "base/parallel.h"
 #include "model/blocks/linear.h"
 #include "model/blocks/participants.h"
+#include "model/blocks/ssm_states.h"
 #include "model/blocks/ssm_weights.h"
 
 namespace molt {
@@ -19,7 +20,7 @@ class Mamba2Block final : public Block {
                  config.bias),
         conv_(weights, prefix + "conv1d", conv_channels_, config.d_conv, config.conv_bias),
         dt_bias_(weights.vector(prefix + "dt_bias", {config.heads})),
-        A_(transition(weights.vector(prefix + "A_log", {config.heads}))),
+        A_(load_transition(weights, prefix, {config.heads})),
         D_(Tensor::zeros(DType::f32, {config.d_inner})),
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias) {
     const std::int64_t stored_size = config.D_per_channel ? config.d_inner : config.heads;
@@ -32,7 +33,7 @@ class Mamba2Block final : public Block {
   std::string_view kind() const override { return "mamba2"; }
 
   std::vector<StatePart> state_parts() const override {
-    return {conv_.state_part(), {"ssm", {config_.heads, config_.d_state, config_.d_inner / config_.heads}}};
+    return {conv_.state_part(), {"ssm", {config_.heads, config_.d_state, config_.d_inner / config_.heads}, true}};
   }
 
   BlockCost cost() const override {
@@ -65,17 +66,17 @@ class Mamba2Block final : public Block {
         participants(backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
                      [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
     const Matrix<float> dt = xbc_dt.col_range(conv_channels_, xbc_dt.cols);
+    const SsmStates states(input.states, conv_.state_part());
     const Matrix<float> xbc = arena.matrix(input.rows(), conv_channels_);
     backend.causal_conv(xbc_dt.col_range(0, conv_channels_), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
-                        input.states, xbc);
+                        states.conv(), xbc);
     backend.softplus(dt, dt_bias_.as<float>(), config_.dt_min, config_.dt_max, dt);
 
     const Matrix<float> all_y = arena.matrix(input.rows(), d_inner());
-    const auto ssm_states = advance(input.states, part_floats(conv_.state_part()));
     const Matrix<float> x = xbc.col_range(0, d_inner());
     const Matrix<float> B = xbc.col_range(d_inner(), d_inner() + bc());
     backend.ssd(x, dt, A(), B, xbc.col_range(d_inner() + bc(), conv_channels_), config_.groups,
-                {D_.as<float>(), static_cast<std::size_t>(d_inner())}, input.scan_rows(ssm_states), all_y);
+                {D_.as<float>(), static_cast<std::size_t>(d_inner())}, states.scan_rows(input), all_y);
     const Matrix<float> y = full_part(backend, input, all_y);
     if (scan != nullptr) *scan = {.y = y, .x = x, .dt = dt, .B = B};
     const Matrix<float> gated = scan != nullptr ? arena.matrix(y.rows, y.cols) : y;

@@ -1,12 +1,9 @@
-// 16-bit floats to float32, from any address.
+// 16-bit floats to float32, from any address, and states back to them.
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/stored_state.h"
 
 namespace molt::MOLT_ISA {
 namespace {
-
-typedef uint16_t VecU16 __attribute__((vector_size(kLanes * 2)));
-typedef uint16_t UnalignedVecU16 __attribute__((vector_size(kLanes * 2), aligned(1), may_alias));
-typedef uint32_t VecU32 __attribute__((vector_size(kLanes * 4)));
 
 inline VecF from_bf16(VecU32 bits) {
   return reinterpret_cast<VecF>(bits << 16);
@@ -25,16 +22,7 @@ inline VecF from_f16(VecU32 bits) {
 template <class Convert>
 inline void convert_row(const void* from, float* y, int64_t n, Convert convert) {
   const char* x = static_cast<const char*>(from);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const VecU16 bits = *reinterpret_cast<const UnalignedVecU16*>(x + 2 * i);
-    store(y + i, convert(__builtin_convertvector(bits, VecU32)));
-  }
-  if (i < n) {
-    VecU16 bits{};
-    __builtin_memcpy(&bits, x + 2 * i, static_cast<uint64_t>(2 * (n - i)));
-    store_first(y + i, convert(__builtin_convertvector(bits, VecU32)), static_cast<int>(n - i));
-  }
+  for_vectors(n, [&](int64_t i, auto lanes) { put(y + i, convert(load_u16(x + 2 * i, lanes)), lanes); });
 }
 
 }  // namespace
@@ -45,6 +33,13 @@ void f16_to_f32(const void* x, float* y, int64_t n) {
 
 void bf16_to_f32(const void* x, float* y, int64_t n) {
   convert_row(x, y, n, [](VecU32 bits) { return from_bf16(bits); });
+}
+
+void round_state(const float* x, const RoundedElementsAt& to, int64_t n) {
+  for_vectors(n, [&](int64_t i, auto lanes) {
+    const VecU32 draw = draw_columns(to.key, to.column + static_cast<uint32_t>(i)) + to.row * kWeyl;
+    store_u16(to.data + i, round_at_random(at(x + i, lanes), draw), lanes);
+  });
 }
 
 }  // namespace molt::MOLT_ISA

@@ -24,6 +24,14 @@ struct ConvSequence {
   int64_t channels;
 };
 
+/// Part of a state in bfloat16, rounded at random (kernels/random_rounding.h).
+struct RoundedElementsAt {
+  uint16_t* data;  // null: the state is in float32
+  uint32_t key;
+  uint32_t column;  // of *data
+  uint32_t row;
+};
+
 /// Channels [0, channels) of one sequence for selective_scan: as Backend::selective_scan, pointers at the first
 /// channel.
 struct ScanSequence {
@@ -42,6 +50,7 @@ struct ScanSequence {
   const uint8_t* wanted;  // [rows], or null: rows with 0 write the state only
   float* state;           // [states, channels]
   int64_t state_stride;
+  RoundedElementsAt rounded;  // in place of `state`, for a single row
   float* y;
   int64_t y_stride;
   int64_t rows;
@@ -90,11 +99,12 @@ struct SsdHead {
   int64_t B_stride;
   const float* C;  // [rows, states]
   int64_t C_stride;
-  const float* D;         // [channels], or null
-  const float* m;         // [rows], or null
-  const uint8_t* wanted;  // [rows], or null: rows with 0 write the state only; ssd_chunk computes all rows or none
-  float* state;           // [states, channels]
-  float* y;               // [rows, channels], or null: no row's is wanted
+  const float* D;             // [channels], or null
+  const float* m;             // [rows], or null
+  const uint8_t* wanted;      // [rows], or null: rows with 0 write the state only; ssd_chunk computes all rows or none
+  float* state;               // [states, channels]
+  RoundedElementsAt rounded;  // in place of `state`, for ssd_steps and a single row
+  float* y;                   // [rows, channels], or null: no row's is wanted
   int64_t y_stride;
   int64_t rows;
   int64_t channels;
@@ -210,6 +220,8 @@ struct Kernels {
   /// y = the n 16-bit floats at x, which need no alignment.
   void (*f16_to_f32)(const void* x, float* y, int64_t n);
   void (*bf16_to_f32)(const void* x, float* y, int64_t n);
+  /// n columns of a row of a state = the floats at x, rounded at random.
+  void (*round_state)(const float* x, const RoundedElementsAt& to, int64_t n);
 
   // Ops along a sequence (causal_conv.cc, selective_scan.cc, ssd.cc).
   void (*causal_conv)(const ConvSequence& sequence);

@@ -20,6 +20,7 @@ float sum_magnitudes(const float* x, int64_t n);
 float sum_squares(const float* x, int64_t n);
 void f16_to_f32(const void* x, float* y, int64_t n);
 void bf16_to_f32(const void* x, float* y, int64_t n);
+void round_state(const float* x, const RoundedElementsAt& to, int64_t n);
 void causal_conv(const ConvSequence& sequence);
 void selective_scan(const ScanSequence& sequence);
 void ssd_prepare(const SsdGroupChunk& chunk);

@@ -2,6 +2,7 @@
 // states never leave the registers (AVX-512) or the first-level cache. Short ones, as in decoding: a row at a time, so
 // that the states are streamed once, in the order in which they lie.
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/stored_state.h"
 #include "kernels/cpu/isa/vec_math.h"
 
 namespace molt::MOLT_ISA {
@@ -75,23 +76,27 @@ struct RowBlock {
   float decay_step[kRowChannels];
   float input[kRowChannels];
   float sum[kRowChannels];
+  uint32_t draws[kRowChannels];  // of the columns of a state in bfloat16
 };
 
 /// Updates one state of kCount vectors of channels: `b` and `c` are the row's B and C for that state, `c` null if the
 /// row's y is not wanted.
-template <int kCount, class Lanes>
+template <int kCount, class State, class Lanes>
 [[gnu::always_inline]] inline void update_state(RowBlock& row, int64_t i, const float* A, float b, const float* c,
-                                                float* state, Lanes lanes) {
+                                                const State& state, Lanes lanes) {
   const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
   const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
-  const auto H = decay * block_at<kCount>(state + i, lanes) + input;
-  put(state + i, H, lanes);
+  const auto H = decay * state_block<kCount>(state, i, lanes) + input;
+  set_block(state, i, H, lanes);
   if (c != nullptr) put(row.sum + i, block_at<kCount>(row.sum + i, Whole{}) + H * *c, Whole{});
 }
 
-/// Row by row, any number of states. `channels` up to kRowChannels, from channel first on.
-void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
+/// Row by row, any number of states. `channels` up to kRowChannels, from channel first on; `all_states` from channel 0
+/// on.
+template <class State>
+void scan_rows(const ScanSequence& s, const State& all_states, int64_t first, int64_t channels) {
   RowBlock row;
+  const State states = all_states.columns(first, channels, row.draws);
   for (int64_t t = 0; t < s.rows; ++t) {
     const bool wanted = is_wanted(s, t);
     for_vectors(channels, [&](int64_t i, auto lanes) {
@@ -105,7 +110,7 @@ void scan_rows(const ScanSequence& s, int64_t first, int64_t channels) {
       const float b = s.B[t * s.B_stride + n];
       const float* c = wanted ? s.C + t * s.C_stride + n : nullptr;
       const float* A = s.A + n * s.A_stride + first;
-      float* state = s.state + n * s.state_stride + first;
+      const State state = states.row(n, s.state_stride);
       for_blocks(channels,
                  [&](int64_t i, auto count, auto lanes) { update_state<count.value>(row, i, A, b, c, state, lanes); });
     }
@@ -124,7 +129,12 @@ void selective_scan(const ScanSequence& s) {
     return;
   }
   for (int64_t c = 0; c < s.channels; c += kRowChannels) {
-    scan_rows(s, c, s.channels - c < kRowChannels ? s.channels - c : kRowChannels);
+    const int64_t channels = s.channels - c < kRowChannels ? s.channels - c : kRowChannels;
+    if (s.rounded.data != nullptr) {
+      scan_rows(s, RoundedElements(s.rounded), c, channels);
+    } else {
+      scan_rows(s, FloatElements{s.state}, c, channels);
+    }
   }
 }
 

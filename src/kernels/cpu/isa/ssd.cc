@@ -6,6 +6,7 @@
 // All three sums are products of small matrices, done in register tiles. Every exponent is a difference of sums that is
 // never positive; the sums are held as pairs of floats, so that a small difference of large ones keeps its digits.
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/stored_state.h"
 #include "kernels/cpu/isa/tile.h"
 #include "kernels/cpu/isa/vec_math.h"
 
@@ -167,8 +168,8 @@ void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_str
 }
 
 /// One row of the recurrence for up to kWidth vectors of channels from channel c on. The last may be partial: `lanes`.
-template <int kWidth, class Lanes>
-inline void step_columns(const SsdHead& head, int64_t t, float decay, int64_t c, Lanes lanes) {
+template <int kWidth, class State, class Lanes>
+inline void step_columns(const SsdHead& head, const State& states, int64_t t, float decay, int64_t c, Lanes lanes) {
   const bool wanted = is_wanted(head, t);
   const float* from = head.x + t * head.x_stride + c;
   const float* B = head.B + t * head.B_stride;
@@ -181,12 +182,14 @@ inline void step_columns(const SsdHead& head, int64_t t, float decay, int64_t c,
     sum[v] = head.D == nullptr ? VecF{} : at(head.D + c + v * kLanes, lanes) * x[v];
     x[v] *= dt;
   }
-  float* state = head.state + c;
-  for (int64_t n = 0; n < head.states; ++n, state += head.channels) {
+  uint32_t draws[kWidth * kLanes];
+  const State columns = states.columns(c, kWidth * kLanes, draws);
+  for (int64_t n = 0; n < head.states; ++n) {
+    const State state = columns.row(n, head.channels);
     MOLT_UNROLL
     for (int v = 0; v < kWidth; ++v) {
-      const VecF S = at(state + v * kLanes, lanes) * decay + x[v] * B[n];
-      put(state + v * kLanes, S, lanes);
+      const VecF S = state.get(v * kLanes, lanes) * decay + x[v] * B[n];
+      state.set(v * kLanes, S, lanes);
       if (wanted) sum[v] += S * C[n];
     }
   }
@@ -198,6 +201,18 @@ inline void step_columns(const SsdHead& head, int64_t t, float decay, int64_t c,
 /// 2^x for one x, as the vectors have it.
 inline float decay_of(float exponent) {
   return exp2_decay(broadcast(exponent))[0];
+}
+
+/// Row t of the recurrence.
+template <class State>
+inline void step(const SsdHead& head, const State& state, int64_t t) {
+  if (!is_wanted(head, t) && head.dt[t * head.dt_stride] == 0) return;
+  const float m = head.m == nullptr ? 1.0F : head.m[t];
+  const float decay = decay_of(head.dt[t * head.dt_stride] * m * head.A * kLog2E);
+  int64_t c = 0;
+  for (; c + 4 * kLanes <= head.channels; c += 4 * kLanes) step_columns<4>(head, state, t, decay, c, Whole{});
+  for (; c + kLanes <= head.channels; c += kLanes) step_columns<1>(head, state, t, decay, c, Whole{});
+  if (c < head.channels) step_columns<1>(head, state, t, decay, c, static_cast<int>(head.channels - c));
 }
 
 /// B [rows, states] to [states, Q], zero beyond `rows`. A few rows at a time: a wide matrix's rows may all fall into
@@ -261,13 +276,11 @@ void ssd_chunk(const SsdHead& head) {
 
 void ssd_steps(const SsdHead& head) {
   for (int64_t t = 0; t < head.rows; ++t) {
-    if (!is_wanted(head, t) && head.dt[t * head.dt_stride] == 0) continue;
-    const float m = head.m == nullptr ? 1.0F : head.m[t];
-    const float decay = decay_of(head.dt[t * head.dt_stride] * m * head.A * kLog2E);
-    int64_t c = 0;
-    for (; c + 4 * kLanes <= head.channels; c += 4 * kLanes) step_columns<4>(head, t, decay, c, Whole{});
-    for (; c + kLanes <= head.channels; c += kLanes) step_columns<1>(head, t, decay, c, Whole{});
-    if (c < head.channels) step_columns<1>(head, t, decay, c, static_cast<int>(head.channels - c));
+    if (head.rounded.data != nullptr) {
+      step(head, RoundedElements(head.rounded), t);
+    } else {
+      step(head, FloatElements{head.state}, t);
+    }
   }
 }
 

@@ -26,6 +26,7 @@ const Kernels kernels = {
     .sum_squares = sum_squares,
     .f16_to_f32 = f16_to_f32,
     .bf16_to_f32 = bf16_to_f32,
+    .round_state = round_state,
     .causal_conv = causal_conv,
     .selective_scan = selective_scan,
     .ssd_prepare = ssd_prepare,
