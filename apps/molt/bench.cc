@@ -130,10 +130,11 @@ struct Report {
     return nullptr;
   }
 
-  /// Where the median repetition's time went: of the prefill, or of one step of decoding.
+  /// Where the time of the fastest repetition went, which others disturbed least: of the prefill, or of one step of
+  /// decoding.
   OpTimes times_of(const Result& result) const {
     const std::int64_t repeats = result.kind == "decode" ? result.tokens : 1;
-    return op_times(result.median(), repeats, ceilings_of(result.threads));
+    return op_times(result.timings.front(), repeats, ceilings_of(result.threads));
   }
 };
 
@@ -207,7 +208,7 @@ Report measure(const Options& options, const Model& model) {
   report.peak_memory_bytes = peak_memory_bytes();  // before the ceilings, which need memory of their own
   for (const int count : options.no_ceilings ? std::vector<int>{} : threads) {
     set_num_threads(count);
-    report.ceilings.emplace_back(count, measure_ceilings(model.core()->backend(), model.core()->dtype()));
+    report.ceilings.emplace_back(count, measure_ceilings(*model.core()));
   }
   return report;
 }
@@ -237,7 +238,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
                        {"tokens_per_s", result.tokens_per_second(result.median())},
                        {"tokens_per_s_min", result.slowest()},
                        {"tokens_per_s_max", result.fastest()}});
-    if (!result.median().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
+    if (!result.timings.front().ops.empty()) results.back()["op_times"] = to_json(report.times_of(result));
   }
   nlohmann::json ceilings = nlohmann::json::array();
   for (const auto& [threads, ceiling] : report.ceilings) {
@@ -249,7 +250,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
   double load[3] = {};
   getloadavg(load, 3);
   return {{"model", model.source()},
-          {"dtype", name_of(core.dtype())},
+          {"dtype", core.weight_formats()},
           {"isa", select_kernels().name},
           {"weight_bytes", core.cost().weight_bytes},
           {"state_bytes", state_bytes(core, report.results.empty() ? StateType::f32 : report.results.front().state)},
@@ -277,7 +278,7 @@ std::string share_of_ceiling(const Result& result, const Report& report, const M
 
 void print_op_times(const Report& report) {
   for (const Result& result : report.results) {
-    if (result.median().ops.empty()) continue;
+    if (result.timings.front().ops.empty()) continue;
     fmt::print("\n{}, batch {}, {} thread{}{}{}:\n",
                result.kind == "prefill" ? fmt::format("prefill of {} tokens", result.tokens) : "a decode step",
                result.batch, result.threads, result.threads == 1 ? "" : "s", result.reduce.empty() ? "" : ", ",
@@ -289,12 +290,12 @@ void print_op_times(const Report& report) {
 void print_table(const Report& report, const Model& model) {
   const ModelCore& core = *model.core();
   fmt::print("{}: {} weights {:.0f} MB, state {:.1f} MB a sequence (f32) or {:.1f} MB (bf16), kernels {}\n",
-             model.source(), name_of(core.dtype()), static_cast<double>(core.cost().weight_bytes) / 1e6,
+             model.source(), core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6,
              static_cast<double>(state_bytes(core, StateType::f32)) / 1e6,
              static_cast<double>(state_bytes(core, StateType::bf16)) / 1e6, select_kernels().name);
   for (const auto& [threads, ceiling] : report.ceilings) {
     fmt::print("this machine, {} thread{}: reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s ({})\n", threads,
-               threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, name_of(core.dtype()));
+               threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, core.weight_formats());
   }
   fmt::print("\n{:<8} {:>7} {:>6} {:>8} {:>6} {:>12} {:>20}  {}\n", "", "tokens", "batch", "threads", "state",
              "tokens/s", "(slowest - fastest)", "of the ceiling");

@@ -44,6 +44,7 @@ double read_bandwidth() {
   return static_cast<double>(kWords) * 8 / best / 1e9;
 }
 
+/// With weights in `dtype`, u8 for int8.
 double matmul_rate(const Backend& backend, DType dtype) {
   constexpr std::int64_t kSize = 1024;
   Tensor weight = Tensor::zeros(DType::f32, {kSize, kSize});
@@ -51,7 +52,7 @@ double matmul_rate(const Backend& backend, DType dtype) {
   const Tensor y = Tensor::zeros(DType::f32, {kSize, kSize});
   std::fill_n(weight.as<float>(), weight.size(), 0.01F);
   std::fill_n(x.as<float>(), x.size(), 1.0F);
-  const auto packed = backend.pack(weight, dtype);
+  const auto packed = dtype == DType::u8 ? backend.pack(round_to_nearest(weight, {})) : backend.pack(weight, dtype);
   double best = 1e30;
   for (int round = 0; round < 8; ++round) {
     best = std::min(best, seconds([&] { backend.matmul(x.matrix(), *packed, nullptr, y.matrix()); }));
@@ -61,9 +62,10 @@ double matmul_rate(const Backend& backend, DType dtype) {
 
 }  // namespace
 
-Ceilings measure_ceilings(const Backend& backend, DType dtype) {
-  const double f32 = matmul_rate(backend, DType::f32);
-  return {read_bandwidth(), dtype == DType::f32 ? f32 : matmul_rate(backend, dtype), f32};
+Ceilings measure_ceilings(const ModelCore& model) {
+  const double f32 = matmul_rate(model.backend(), DType::f32);
+  const DType dtype = model.quantized() ? DType::u8 : model.dtype();
+  return {read_bandwidth(), dtype == DType::f32 ? f32 : matmul_rate(model.backend(), dtype), f32};
 }
 
 }  // namespace molt::cli

@@ -42,8 +42,12 @@ nlohmann::json describe(const Model& model) {
                      {"shape", part.shape},
                      {"bytes", element_count(part.shape) * size_of(part.dtype(core.state_dtype()))}});
   }
+  nlohmann::json stored = nlohmann::json::object();
+  for (const auto& [type, amount] : core.stored_types()) {
+    stored[type] = {{"tensors", amount.tensors}, {"bytes", amount.bytes}};
+  }
   const BlockCost cost = core.cost();
-  const nlohmann::json dtypes = {{"matrices", name_of(core.dtype())},
+  const nlohmann::json dtypes = {{"matrices", core.weight_formats()},
                                  {"vectors", "f32"},
                                  {"activations", "f32"},
                                  {"state", name_of(core.state_dtype())}};
@@ -57,6 +61,7 @@ nlohmann::json describe(const Model& model) {
                            {"tied_embeddings", config.tie_embeddings},
                            {"norm_eps", config.norm_eps},
                            {"parameters", cost.parameters},
+                           {"stored", stored},
                            {"dtypes", dtypes},
                            {"flops_per_token", cost.flops_per_token},
                            {"weight_bytes", cost.weight_bytes},
@@ -85,6 +90,11 @@ void print_table(const nlohmann::json& d) {
   row("vocabulary", fmt::format("{} rows for {} tokens, {}", d["vocab_size"].get<std::int64_t>(),
                                 d["vocab_tokens"].get<std::int64_t>(),
                                 d["tied_embeddings"].get<bool>() ? "embedding and head tied" : "head of its own"));
+  for (const auto& [type, amount] : d["stored"].items()) {
+    row(type == d["stored"].begin().key() ? "stored" : "",
+        fmt::format("{:<8}{:>6} tensors  {:>10}", type, amount["tensors"].get<std::int64_t>(),
+                    human_bytes(amount["bytes"].get<double>())));
+  }
   row("weights", fmt::format("{}: matrices in {}, vectors in f32", human_bytes(d["weight_bytes"].get<double>()),
                              d["dtypes"]["matrices"].get<std::string>()));
   row("state", fmt::format("{} in {} a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>()),
@@ -94,7 +104,7 @@ void print_table(const nlohmann::json& d) {
   }
   row("cost", fmt::format("{:.1f} MFLOP a token", d["flops_per_token"].get<double>() / 1e6));
   row("tokenizer", d["tokenizer"].is_null()
-                       ? "none in the folder (--tokenizer FILE)"
+                       ? "none (--tokenizer FILE)"
                        : fmt::format("{}, {} tokens, {} special", d["tokenizer"]["type"].get<std::string>(),
                                      d["tokenizer"]["vocab_size"].get<std::int64_t>(),
                                      d["tokenizer"]["special_tokens"].get<std::int64_t>()));

@@ -18,18 +18,22 @@ namespace molt::cli {
 
 void ModelOptions::add_to(CLI::App& app) {
   app.add_option("MODEL", model,
-                 "Model folder: config.json with model.safetensors (Hugging Face) or pytorch_model.bin (mamba_ssm)")
-      ->type_name("FOLDER")
+                 "Model folder: config.json with model.safetensors (Hugging Face) or pytorch_model.bin (mamba_ssm); or "
+                 "a GGUF file")
+      ->type_name("FOLDER|FILE.gguf")
       ->required();
-  app.add_option("--tokenizer", tokenizer, "A tokenizer.json to use instead of the model folder's own")
+  app.add_option("--tokenizer", tokenizer, "A tokenizer.json (or GGUF file) to use instead of the model's own")
       ->type_name("FILE");
   add_run_options_to(app);
 }
 
 void ModelOptions::add_run_options_to(CLI::App& app) {
-  app.add_option("--dtype", dtype, "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is, else f32)")
-      ->type_name("auto|f32|bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  app.add_option("--dtype", dtype,
+                 "Weight matrices: f32, bf16, or auto (bf16 if the checkpoint is that or quantized, else f32); int8 "
+                 "and int4 round them on "
+                 "loading. What `molt quantize` wrote stays as it is")
+      ->type_name("auto|f32|bf16|int8|int4")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8", "int4"}))
       ->capture_default_str();
   app.add_option("--state", state,
                  "SSM states between tokens: f32, or bf16, which takes half the memory (rounded at random, the same "
@@ -51,7 +55,11 @@ LoadOptions ModelOptions::prepare() const {
   if (threads > 0) set_num_threads(threads);
   if (!isa.empty()) use_isa(isa);
   LoadOptions options;
-  options.weights = dtype == "f32" ? WeightType::f32 : dtype == "bf16" ? WeightType::bf16 : WeightType::automatic;
+  options.weights = dtype == "f32"    ? WeightType::f32
+                    : dtype == "bf16" ? WeightType::bf16
+                    : dtype == "int8" ? WeightType::int8
+                    : dtype == "int4" ? WeightType::int4
+                                      : WeightType::automatic;
   options.states = state_type(state);
   options.backend = backend;
   options.tokenizer = tokenizer;

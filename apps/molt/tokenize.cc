@@ -103,9 +103,9 @@ void run(const Options& options) {
 
 void setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("MODEL", options->model, "A model's folder, or a tokenizer.json")
+  app.add_option("MODEL", options->model, "A model's folder, a tokenizer.json, or a GGUF file")
       ->required()
-      ->type_name("FOLDER|TOKENIZER.json");
+      ->type_name("FOLDER|FILE");
   auto* text = app.add_option("--text", options->text, "The one input, instead of the lines of standard input")
                    ->type_name("TEXT");
   app.add_flag("--decode", options->decode, "From ids (separated by spaces or commas) to text");

@@ -19,11 +19,14 @@ namespace molt {
 
 class ModelCore;
 
-/// How the weight matrices are held. Activations and accumulation are float32.
+/// How the weight matrices are held. Activations and accumulation are float32. Matrices that a model folder holds
+/// quantized stay so.
 enum class WeightType {
-  automatic,  // bf16 for checkpoints in bfloat16, f32 for all others: nothing is lost
+  automatic,  // bf16 for checkpoints in bfloat16 and quantized ones (GGUF), f32 for all others
   f32,
   bf16,
+  int8,  // rounded to 8 bits on loading, as `molt quantize` does by rounding to the nearest value
+  int4,  // to 4 bits in groups of 64
 };
 
 /// How the SSM states are held between calls. In bf16 they are half as large, which makes decoding faster where they
@@ -38,14 +41,14 @@ struct LoadOptions {
   WeightType weights = WeightType::automatic;
   StateType states = StateType::f32;  // of States for which no other is asked
   std::string backend = "cpu";        // or "reference", the slow oracle
-  std::string tokenizer;              // a tokenizer.json to use instead of the model folder's own
+  std::string tokenizer;              // a tokenizer.json (or GGUF file) to use instead of the model's own
 };
 
 class Model {
  public:
-  /// Loads a Hugging Face folder (config.json with *.safetensors) or a mamba_ssm one (config.json with
-  /// pytorch_model.bin). Throws Error when anything about it is missing, broken or unsupported.
-  static Model load(const std::string& folder, const LoadOptions& options = {});
+  /// Loads a Hugging Face folder (config.json with *.safetensors), a mamba_ssm one (config.json with
+  /// pytorch_model.bin), or a GGUF file. Throws Error when anything about it is missing, broken or unsupported.
+  static Model load(const std::string& path, const LoadOptions& options = {});
 
   /// A model of a published shape ("mamba2-130m", ...) with random weights, for measuring speed. Has no tokenizer.
   static Model random(const std::string& shape, std::uint64_t seed, const LoadOptions& options = {});
@@ -76,6 +79,7 @@ class Model {
   std::shared_ptr<const ModelCore> core_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::string source_;
+  std::string no_tokenizer_;  // why there is none
 };
 
 }  // namespace molt

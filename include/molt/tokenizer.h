@@ -22,7 +22,8 @@ namespace molt {
 /// threads at once.
 class Tokenizer {
  public:
-  /// Reads `path`: a tokenizer.json, or a folder that holds one. Throws Error naming the file and the place in it.
+  /// Reads `path`: a tokenizer.json, a folder that holds one, or a GGUF file, whose tokenizer is rebuilt from its
+  /// vocabulary. Throws Error naming the file and the place in it.
   static Tokenizer load(const std::string& path);
 
   /// Reads the text of a tokenizer.json; errors name it as `where`.

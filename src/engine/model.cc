@@ -1,42 +1,36 @@
-// The public Model: finds the files of a model folder and puts the parts together.
+// The public Model: puts the parts of a model together.
 #include "molt/model.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
 
 #include "base/fail.h"
-#include "io/checkpoint.h"
-#include "io/json_file.h"
 #include "model/model.h"
+#include "model/model_files.h"
 #include "model/published_shapes.h"
 #include "model/weight_sources.h"
 
 namespace molt {
 namespace {
 
-namespace fs = std::filesystem;
-
-DType packed_dtype(WeightType asked, DType stored) {
+DType packed_dtype(WeightType asked, DType suitable) {
   switch (asked) {
     case WeightType::f32: return DType::f32;
     case WeightType::bf16: return DType::bf16;
-    case WeightType::automatic: break;
+    default: break;
   }
-  return stored == DType::bf16 ? DType::bf16 : DType::f32;
+  return suitable;
 }
 
 DType state_dtype(StateType asked) {
   return asked == StateType::bf16 ? DType::bf16 : DType::f32;
 }
 
-/// The dtype that most of a checkpoint's bytes have.
-DType main_dtype(const Checkpoint& checkpoint) {
-  std::map<DType, std::int64_t> bytes;
-  for (const auto& [name, tensor] : checkpoint.tensors()) bytes[tensor.dtype()] += tensor.bytes();
-  const auto most =
-      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most == bytes.end() ? DType::f32 : most->first;
+std::optional<QuantizationPlan> plan_for(WeightType asked) {
+  switch (asked) {
+    case WeightType::int8: return QuantizationPlan{{8, 0}};
+    case WeightType::int4: return QuantizationPlan{{4, 64}};
+    default: return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -45,25 +39,16 @@ std::string_view name_of(StateType type) {
   return name_of(state_dtype(type));
 }
 
-Model Model::load(const std::string& folder, const LoadOptions& options) {
-  Checkpoint checkpoint = Checkpoint::open(folder);
-  const std::string config_path = (fs::path(checkpoint.folder()) / "config.json").string();
-  std::error_code error;  // other faults than absence are met, and named, on reading
-  if (!fs::exists(fs::status(config_path, error))) {
-    fail("{}: no config.json beside the weights; a model folder needs one", checkpoint.folder());
-  }
-  ModelSpec spec =
-      read_model_spec(read_json_file(config_path), config_path, checkpoint.find("lm_head.weight") != nullptr);
-  const DType dtype = packed_dtype(options.weights, main_dtype(checkpoint));
+Model Model::load(const std::string& path, const LoadOptions& options) {
+  ModelFiles files = open_model(path);
   Model model;
-  model.source_ = folder;
-  const std::string tokenizer_path =
-      options.tokenizer.empty() ? (fs::path(checkpoint.folder()) / "tokenizer.json").string() : options.tokenizer;
-  if (!options.tokenizer.empty() || fs::exists(fs::status(tokenizer_path, error))) {
-    model.tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(tokenizer_path));
-  }
-  model.core_ = std::make_shared<const ModelCore>(std::move(spec), CheckpointWeights(std::move(checkpoint)),
-                                                  make_backend(options.backend), dtype, state_dtype(options.states));
+  model.source_ = path;
+  model.no_tokenizer_ = files.no_tokenizer;
+  const std::string& tokenizer = options.tokenizer.empty() ? files.tokenizer : options.tokenizer;
+  if (!tokenizer.empty()) model.tokenizer_ = std::make_shared<const Tokenizer>(Tokenizer::load(tokenizer));
+  model.core_ = std::make_shared<const ModelCore>(std::move(files.spec), *files.weights, make_backend(options.backend),
+                                                  packed_dtype(options.weights, files.dtype),
+                                                  state_dtype(options.states), plan_for(options.weights));
   return model;
 }
 
@@ -71,9 +56,10 @@ Model Model::random(const std::string& shape, std::uint64_t seed, const LoadOpti
   const std::string where = "shape " + shape;
   Model model;
   model.source_ = where;
+  model.no_tokenizer_ = "random weights have no tokenizer";
   model.core_ = std::make_shared<const ModelCore>(
       read_model_spec(published_config(shape), where, false), RandomWeights(where, seed), make_backend(options.backend),
-      packed_dtype(options.weights, DType::bf16), state_dtype(options.states));
+      packed_dtype(options.weights, DType::bf16), state_dtype(options.states), plan_for(options.weights));
   return model;
 }
 
@@ -96,7 +82,8 @@ TokenId Model::eos() const {
 
 const Tokenizer& Model::tokenizer() const {
   if (tokenizer_ == nullptr) {
-    fail("{}: has no tokenizer.json; name one with --tokenizer FILE (published Mamba models use GPT-NeoX's)", source_);
+    fail("{}: {}; name a tokenizer.json with --tokenizer FILE (published Mamba models use GPT-NeoX's)", source_,
+         no_tokenizer_);
   }
   return *tokenizer_;
 }

@@ -21,7 +21,7 @@ constexpr int kVersion = 1;
 Json header_of(const Model& model, std::int64_t window) {
   Json header = {{"molt_eval_journal", kVersion},
                  {"model", model.core()->fingerprint()},
-                 {"weights", name_of(model.core()->dtype())},
+                 {"weights", model.core()->weight_formats()},
                  {"window", window}};
   if (model.core()->state_dtype() != DType::f32) header["states"] = name_of(model.core()->state_dtype());
   return header;

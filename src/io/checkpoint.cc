@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "base/mmap_file.h"
+#include "io/gguf.h"
 #include "io/json_file.h"
 #include "io/safetensors.h"
 #include "io/torch_zip.h"
@@ -33,8 +34,10 @@ bool starts_with(std::span<const std::byte> bytes, std::string_view magic) {
 Tensors read_weights(const std::string& path) {
   const auto file = MmapFile::open(path);
   const auto bytes = file->bytes();
-  if (starts_with(bytes, "GGUF")) {
-    fail("{}: a GGUF file (llama.cpp); molt reads safetensors and PyTorch checkpoints: use the original model", path);
+  if (is_gguf(bytes)) {
+    fail(
+        "{}: a GGUF file (llama.cpp), which holds a whole model; here a file of weights beside a config.json is wanted",
+        path);
   }
   if (starts_with(bytes, "version https://git-lfs")) {
     fail("{}: a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`", path);
@@ -115,8 +118,7 @@ std::string guess_folder(const fs::path& folder) {
   };
   if (names.empty()) return " The folder is empty.";
   if (const auto gguf = first([](const std::string& n) { return n.ends_with(".gguf"); }); !gguf.empty()) {
-    return fmt::format(" {} is a GGUF file (llama.cpp), which molt does not read: use the original model.",
-                       quote(gguf));
+    return fmt::format(" {} is a GGUF file (llama.cpp), a whole model: name that file.", quote(gguf));
   }
   const auto shard =
       first([](const std::string& n) { return n.starts_with("model-00") || n.starts_with("pytorch_model-0"); });

@@ -26,6 +26,7 @@
 
 #include "kernels/random_rounding.h"
 #include "molt/types.h"
+#include "tensor/quantized_matrix.h"
 #include "tensor/tensor.h"
 
 namespace molt {
@@ -56,6 +57,7 @@ class PackedMatrix {
   virtual ~PackedMatrix() = default;
   virtual std::int64_t out_features() const = 0;
   virtual std::int64_t in_features() const = 0;
+  /// f32 or bf16; u8 for a quantized matrix.
   virtual DType dtype() const = 0;
   virtual std::int64_t bytes() const = 0;
 };
@@ -68,14 +70,21 @@ class Backend {
   /// Packs `weight` [out_features, in_features] (f32, f16, bf16 or f64) for matmul, in `dtype` (f32 or bf16).
   virtual std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const = 0;
 
+  /// Packs a quantized matrix for matmul and embed.
+  virtual std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const = 0;
+
   /// y [T, M] = outputs [first_out, first_out + M) of x [T, K] * W^T (+ bias [N], unless null). W: [N, K]; M is y's
   /// columns, first_out + M <= N. The same bits as of the whole product. A first_out that is no multiple of 64 may be
-  /// slower. With bf16 weights x is rounded to bf16 first.
+  /// slower. With bf16 weights x is rounded to bf16 first. With quantized weights a backend may round x, too: row by
+  /// row, to 8 bits in blocks of 64 columns (of 32 for groups of 32), each with a scale of its own.
   virtual void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
                       std::int64_t first_out = 0) const = 0;
 
   /// y [T, D] = rows `ids` of `table` [V, D] (f32, f16 or bf16). Every id lies in [0, V).
   virtual void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
+
+  /// The same of a packed quantized `table`.
+  virtual void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
 
   /// y [T, D] = x / sqrt(mean(x^2) + eps) * weight [D] (a null weight means ones). y may be x.
   virtual void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const = 0;

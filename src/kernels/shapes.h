@@ -66,6 +66,12 @@ inline void check_embed(const Tensor& table, std::span<const TokenId> ids, Matri
   for (const TokenId id : ids) MOLT_CHECK(0 <= id && id < table.shape()[0]);
 }
 
+inline void check_embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) {
+  MOLT_CHECK(table.dtype() == DType::u8);
+  MOLT_CHECK(y.rows == static_cast<std::int64_t>(ids.size()) && y.cols == table.in_features());
+  for (const TokenId id : ids) MOLT_CHECK(0 <= id && id < table.out_features());
+}
+
 inline void check_gated_rms_norm(Matrix<const float> x, Matrix<const float> z, std::int64_t group, Matrix<float> y) {
   check_same(x, z);
   check_same(x, y);

@@ -9,9 +9,10 @@
 namespace molt {
 namespace {
 
-constexpr double kFloat = 4;  // bytes
+constexpr double kFloat = 4, kDouble = 8;  // bytes
 
 // Operations of one value, as kernels/cpu/isa/vec_math.h computes them.
+constexpr double kExp = 22;
 constexpr double kDecay = 15;  // exp2_decay
 constexpr double kSilu = 25;
 constexpr double kSoftplus = 39;
@@ -84,6 +85,11 @@ void TimedBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const fl
 
 void TimedBackend::embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const {
   const auto stored = static_cast<double>(size_of(table.dtype()));
+  time("embed", {y.cols}, {(stored + kFloat) * elements(y), 0}, [&] { timed_->embed(table, ids, y); });
+}
+
+void TimedBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  const double stored = real(table.bytes()) / (real(table.out_features()) * real(table.in_features()));
   time("embed", {y.cols}, {(stored + kFloat) * elements(y), 0}, [&] { timed_->embed(table, ids, y); });
 }
 
@@ -160,6 +166,16 @@ void TimedBackend::ssd_contribution(Matrix<const float> x, Matrix<const float> d
   time("ssd_contribution", {heads, x.cols / heads, B.cols / groups},
        {kFloat * vectors, 2 * elements(x) + 2 * elements(B) + (kDecay + 6) * elements(dt)},
        [&] { timed_->ssd_contribution(x, dt, A, B, groups, m, offsets, c); });
+}
+
+void TimedBackend::log_sum_exp(Matrix<const float> x, double* sums) const {
+  time("log_sum_exp", {x.cols}, {kFloat * elements(x) + kDouble * real(x.rows), (kExp + 3) * elements(x)},
+       [&] { timed_->log_sum_exp(x, sums); });
+}
+
+void TimedBackend::divergence(Matrix<const float> p, Matrix<const float> q, double* sums) const {
+  time("divergence", {p.cols}, {kFloat * 2 * elements(p) + kDouble * real(p.rows), (kExp + 3) * elements(p)},
+       [&] { timed_->divergence(p, q, sums); });
 }
 
 void TimedBackend::importance(Matrix<const float> y, Importance metric, float* scores) const {

@@ -43,9 +43,11 @@ class TimedBackend final : public Backend {
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return timed_->pack(weight, dtype);
   }
+  std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override { return timed_->pack(weight); }
   void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
               std::int64_t first_out) const override;
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
+  void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
   void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
                     Matrix<float> y) const override;
@@ -64,6 +66,8 @@ class TimedBackend final : public Backend {
                                    Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
   void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
                         std::int64_t groups, const float* m, Offsets offsets, float* c) const override;
+  void log_sum_exp(Matrix<const float> x, double* sums) const override;
+  void divergence(Matrix<const float> p, Matrix<const float> q, double* sums) const override;
   void importance(Matrix<const float> y, Importance metric, float* scores) const override;
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;

@@ -21,4 +21,14 @@ std::string CheckpointWeights::description() const {
   return checkpoint_.source();
 }
 
+std::map<std::string, StoredType> CheckpointWeights::stored_types() const {
+  std::map<std::string, StoredType> types;
+  for (const auto& [name, tensor] : checkpoint_.tensors()) {
+    StoredType& type = types[std::string(name_of(tensor.dtype()))];
+    ++type.tensors;
+    type.bytes += tensor.bytes();
+  }
+  return types;
+}
+
 }  // namespace molt

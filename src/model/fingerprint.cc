@@ -33,7 +33,7 @@ std::string fingerprint(const ModelConfig& config, const WeightSource& source) {
   hash.add(fmt::format("{} {} {} {} {} {}", config.architecture, config.d_model, config.n_layer, config.vocab_size,
                        config.norm_eps, config.tie_embeddings));
   for (const std::string& name : source.names()) {
-    const Tensor tensor = *source.find(name, {});
+    const Tensor tensor = source.stored(name);
     hash.add(fmt::format("{} {} {}", name, name_of(tensor.dtype()), to_string(tensor.shape())));
     const std::int64_t bytes = tensor.bytes();
     const std::int64_t step = std::max(kSample, bytes / kSamples);

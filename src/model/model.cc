@@ -21,11 +21,16 @@ Matrix<float> gather(Matrix<const float> x, std::span<const std::int64_t> rows, 
 }  // namespace
 
 ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype,
-                     DType ssm)
+                     DType ssm, std::optional<QuantizationPlan> plan)
     : config_(std::move(spec.config)), backend_(std::move(backend)), dtype_(dtype), state_dtype_(ssm) {
-  WeightLoader weights(source, spec.naming, *backend_, dtype);
-  const Shape table_shape = {config_.vocab_size, config_.d_model};
-  embedding_ = weights.raw("backbone.embeddings.weight", table_shape);
+  WeightLoader weights(source, spec.naming, *backend_, dtype, plan);
+  const std::string table = "backbone.embeddings.weight";
+  const bool quantized_table = weights.quantizes(table);
+  if (quantized_table) {
+    packed_embedding_ = weights.matrix(table, config_.vocab_size, config_.d_model);
+  } else {
+    embedding_ = weights.raw(table, {config_.vocab_size, config_.d_model});
+  }
   for (std::int64_t i = 0; i < config_.n_layer; ++i) {
     Layer layer;
     layer.norm = weights.vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
@@ -36,18 +41,24 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   final_norm_ = weights.vector("backbone.norm_f.weight", {config_.d_model});
   if (config_.tie_embeddings) {
     weights.ignore("lm_head.weight");  // some files hold the tied head once more
-    head_ = weights.matrix("backbone.embeddings.weight", config_.vocab_size, config_.d_model);
+    head_ = quantized_table ? packed_embedding_ : weights.matrix(table, config_.vocab_size, config_.d_model);
   } else {
     head_ = weights.matrix("lm_head.weight", config_.vocab_size, config_.d_model);
   }
   weights.finish();
+  weight_formats_ = weights.formats();
   fingerprint_ = molt::fingerprint(config_, source);
+  stored_types_ = source.stored_types();
 }
 
 Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) const {
   const auto rows = static_cast<std::int64_t>(batch.ids.size());
   Stream stream{arena.matrix(rows, config_.d_model), arena.matrix(rows, config_.d_model)};
-  backend_->embed(embedding_, batch.ids, stream.residual);
+  if (packed_embedding_ != nullptr) {
+    backend_->embed(*packed_embedding_, batch.ids, stream.residual);
+  } else {
+    backend_->embed(embedding_, batch.ids, stream.residual);
+  }
   forward_from(0, batch, stream, arena, router);
   return stream;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,10 +27,10 @@ struct Batch {
 
 class ModelCore {
  public:
-  /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16. `ssm`, f32 or bf16: what state_dtype() says.
-  /// Throws Error that lists wrong tensors.
+  /// Packs the weights of `spec` from `source` in `dtype`, f32 or bf16, or quantized: as the source holds them, or as
+  /// `plan` says. `ssm`, f32 or bf16: what state_dtype() says. Throws Error that lists wrong tensors.
   ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype,
-            DType ssm = DType::f32);
+            DType ssm = DType::f32, std::optional<QuantizationPlan> plan = std::nullopt);
 
   const ModelConfig& config() const { return config_; }
 
@@ -40,7 +41,11 @@ class ModelCore {
   DType state_dtype() const { return state_dtype_; }
 
   const Backend& backend() const { return *backend_; }
+  /// Of the matrices that are not quantized.
   DType dtype() const { return dtype_; }
+  /// The matrices' formats, for reports: "bf16"; "int4 in groups of 64, int8".
+  const std::string& weight_formats() const { return weight_formats_; }
+  bool quantized() const { return head_->dtype() == DType::u8; }
 
   /// The forward pass through all layers, which moves the states forward. The result, the stream behind the last block,
   /// lies in `arena`: every row of the batch, or those that `router` left in it.
@@ -64,6 +69,9 @@ class ModelCore {
   /// A hash of configuration, names, shapes and samples of the weights: tells states of one model from another's.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  /// How the weights' source stored them, by type.
+  const std::map<std::string, StoredType>& stored_types() const { return stored_types_; }
+
  private:
   struct Layer {
     Tensor norm;  // [d_model]
@@ -79,14 +87,18 @@ class ModelCore {
   ModelConfig config_;
   std::shared_ptr<const Backend> backend_;
   DType dtype_;
-  Tensor embedding_;  // [vocab_size, d_model], in the file's own dtype and memory: only looked up
+  std::string weight_formats_;
+  // [vocab_size, d_model]: in the file's own dtype and memory, only looked up; or, quantized, packed.
+  Tensor embedding_;
+  std::shared_ptr<const PackedMatrix> packed_embedding_;
   std::vector<Layer> layers_;
-  Tensor final_norm_;                   // [d_model]
-  std::unique_ptr<PackedMatrix> head_;  // [vocab_size, d_model]
+  Tensor final_norm_;                         // [d_model]
+  std::shared_ptr<const PackedMatrix> head_;  // [vocab_size, d_model]
   DType state_dtype_;
   StateLayout wide_{.ssm = DType::f32};
   StateLayout rounded_{.ssm = DType::bf16};
   std::string fingerprint_;
+  std::map<std::string, StoredType> stored_types_;
 };
 
 }  // namespace molt

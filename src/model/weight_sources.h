@@ -1,10 +1,11 @@
-// Where weights come from: a checkpoint on disk, or a generator of random ones for measuring speed.
+// Where weights come from: a checkpoint on disk, a GGUF file, or a generator of random ones for measuring speed.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 #include "io/checkpoint.h"
+#include "io/gguf.h"
 #include "model/weights.h"
 
 namespace molt {
@@ -18,9 +19,28 @@ class CheckpointWeights final : public WeightSource {
   bool has(const std::string& name) const override;
   std::vector<std::string> names() const override;
   std::string description() const override;
+  std::map<std::string, StoredType> stored_types() const override;
 
  private:
   Checkpoint checkpoint_;
+};
+
+/// The tensors of a GGUF file, which it keeps alive. Floats stay where they lie; quantized tensors become float32 when
+/// they are asked for, one at a time. Shapes are taken to be those asked for where they differ only by extents of one,
+/// or where a vector is stored as several rows.
+class GgufWeights final : public WeightSource {
+ public:
+  explicit GgufWeights(GgufFile file) : file_(std::move(file)) {}
+
+  std::optional<Tensor> find(const std::string& name, const Shape& shape) const override;
+  bool has(const std::string& name) const override;
+  std::vector<std::string> names() const override;
+  Tensor stored(const std::string& name) const override;
+  std::string description() const override { return file_.name; }
+  std::map<std::string, StoredType> stored_types() const override;
+
+ private:
+  GgufFile file_;
 };
 
 /// Tensors of whatever name and shape is asked for, distributed as Mamba initialises them, so that a random model

@@ -16,8 +16,9 @@ constexpr std::int64_t kMostStandInFloats = std::int64_t{1} << 24;
 
 }  // namespace
 
-WeightLoader::WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype)
-    : source_(source), naming_(std::move(naming)), backend_(backend), dtype_(dtype) {}
+WeightLoader::WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype,
+                           std::optional<QuantizationPlan> plan)
+    : source_(source), naming_(std::move(naming)), backend_(backend), dtype_(dtype), plan_(plan) {}
 
 std::optional<Tensor> WeightLoader::take(const std::string& name, const Shape& shape) {
   const std::string file_name = naming_(name);
@@ -38,9 +39,42 @@ std::optional<Tensor> WeightLoader::take(const std::string& name, const Shape& s
 }
 
 std::unique_ptr<PackedMatrix> WeightLoader::matrix(const std::string& name, std::int64_t out, std::int64_t in) {
-  const std::optional<Tensor> tensor = take(name, {out, in});
-  if (!tensor || !faults_.empty()) return nullptr;  // finish() will throw: pack nothing more
+  const std::string file_name = naming_(name);
+  const bool stored_quantized = source_.has(file_name + ".codes");
+  const std::optional<Tensor> tensor = stored_quantized ? std::nullopt : take(name, {out, in});
+  StoredParts parts;
+  if (stored_quantized) {
+    for (const auto& [suffix, part] :
+         {std::pair(".codes", &parts.codes), std::pair(".scales", &parts.scales), std::pair(".zeros", &parts.zeros)}) {
+      *part = source_.find(file_name + suffix, {});
+      asked_.insert(file_name + suffix);
+    }
+  } else if (!tensor || !faults_.empty()) {
+    return nullptr;  // finish() will throw: pack nothing more
+  }
+  try {
+    if (stored_quantized) return pack(parts.read(file_name, out, in));
+    const auto format = plan_ ? plan_->format_of(name) : std::nullopt;
+    if (format) return pack(round_to_nearest(*tensor, *format));
+  } catch (const Error& error) {
+    faults_.push_back(stored_quantized ? error.what() : fmt::format("{}: {}", file_name, error.what()));
+    return nullptr;
+  }
+  formats_.emplace(name_of(dtype_));
   return backend_.pack(*tensor, dtype_);
+}
+
+std::unique_ptr<PackedMatrix> WeightLoader::pack(const QuantizedMatrix& matrix) {
+  formats_.insert(to_string(matrix.format));
+  return faults_.empty() ? backend_.pack(matrix) : nullptr;
+}
+
+bool WeightLoader::quantizes(const std::string& name) const {
+  return source_.has(naming_(name) + ".codes") || (plan_ && plan_->format_of(name));
+}
+
+std::string WeightLoader::formats() const {
+  return fmt::format("{}", fmt::join(formats_, ", "));
 }
 
 Tensor WeightLoader::vector(const std::string& name, const Shape& shape) {
@@ -81,7 +115,8 @@ void WeightLoader::report(std::vector<std::string> faults, const char* remark) c
     faults.push_back(fmt::format("... and {} more", count - kMostListed));
   }
   fail(
-      "{}: the tensors do not fit the configuration ({} {}{}):\n  {}\nCheck that config.json belongs to these weights.",
+      "{}: the tensors do not fit the configuration ({} {}{}):\n  {}\nCheck that the configuration belongs to these "
+      "weights.",
       source_.description(), count, count == 1 ? "fault" : "faults", remark, fmt::join(faults, "\n  "));
 }
 

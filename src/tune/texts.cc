@@ -30,20 +30,28 @@ std::vector<TokenId> encode(const Model& model, std::string_view document, std::
 
 }  // namespace
 
-Texts split_text(const Model& model, const std::string& text) {
+Documents encode_documents(const Model& model, const std::string& text) {
   static_cast<void>(model.tokenizer());  // its absence is no document's fault
-  Texts texts;
-  Documents* const uses[] = {&texts.maps, &texts.search, &texts.maps, &texts.search, &texts.apart};
-  std::size_t number = 0;
+  Documents documents;
   std::int64_t line = 1;
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(kSeparator, begin), text.size());
     const std::string_view document = std::string_view(text).substr(begin, end - begin);
     if (document.find_first_not_of(" \t\r\n") != std::string_view::npos) {
-      uses[number++ % std::size(uses)]->push_back(encode(model, document, line));
+      documents.push_back(encode(model, document, line));
     }
     line += std::count(document.begin(), document.end(), '\n');
     begin = end + kSeparator.size();
+  }
+  return documents;
+}
+
+Texts split_text(const Model& model, const std::string& text) {
+  Texts texts;
+  Documents* const uses[] = {&texts.maps, &texts.search, &texts.maps, &texts.search, &texts.apart};
+  std::size_t number = 0;
+  for (std::vector<TokenId>& document : encode_documents(model, text)) {
+    uses[number++ % std::size(uses)]->push_back(std::move(document));
   }
   return texts;
 }

@@ -14,9 +14,12 @@ struct Texts {
   Documents apart;   // for the final figures
 };
 
-/// The documents of `text`, separated by "<|endoftext|>", empty ones left out: of every five, two are for maps, two for
-/// the search and one stays apart. Throws Error when the model has no tokenizer, or one that is not its own, or when a
-/// document is not valid UTF-8.
+/// The documents of `text`, separated by "<|endoftext|>", empty ones left out. Throws Error when the model has no
+/// tokenizer, or one that is not its own, or when a document is not valid UTF-8.
+Documents encode_documents(const Model& model, const std::string& text);
+
+/// The same put to their uses: of every five, two are for maps, two for
+/// the search and one stays apart. Throws Error as encode_documents() does.
 Texts split_text(const Model& model, const std::string& text);
 
 }  // namespace molt

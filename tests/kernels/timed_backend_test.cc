@@ -104,6 +104,15 @@ TEST_F(TimedBackendTest, CountsOpsAlongSequences) {
                2 * n + 2 * kRows * kStates + 21 * kRows * 2);
 }
 
+TEST_F(TimedBackendTest, CountsOpsOnLogits) {
+  Rows p(kRows, 8, 0, random_), q(kRows, 8, 0, random_);
+  double sums[kRows];
+  timed_.log_sum_exp(p.matrix(), sums);
+  expect_total("log_sum_exp", "8", 4 * kRows * 8 + 8 * kRows, 25 * kRows * 8);
+  timed_.divergence(p.matrix(), q.matrix(), sums);
+  expect_total("divergence", "8", 4 * 2 * kRows * 8 + 8 * kRows, 25 * kRows * 8);
+}
+
 TEST_F(TimedBackendTest, CountsOpsOfReduction) {
   constexpr std::int64_t kCols = 8;
   Rows x(6, kCols, 0, random_), some(2, kCols, 0, random_);

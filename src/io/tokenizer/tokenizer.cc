@@ -7,9 +7,11 @@
 
 #include "base/fail.h"
 #include "base/mmap_file.h"
+#include "io/gguf.h"
 #include "io/tokenizer/added_tokens.h"
 #include "io/tokenizer/bpe.h"
 #include "io/tokenizer/byte_alphabet.h"
+#include "io/tokenizer/gguf_spec.h"
 #include "io/tokenizer/nfc.h"
 #include "io/tokenizer/pattern.h"
 #include "io/tokenizer/spec.h"
@@ -138,6 +140,9 @@ Tokenizer Tokenizer::load(const std::string& path) {
   }
   const auto mapped = MmapFile::open(file);
   const auto bytes = mapped->bytes();
+  if (is_gguf(bytes)) {
+    return Tokenizer(std::make_shared<const Impl>(read_gguf_tokenizer(read_gguf(bytes, mapped, file)), file));
+  }
   return parse({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file);
 }
 

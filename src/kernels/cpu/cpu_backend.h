@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/quantized_matmul.h"
 #include "kernels/reference/reference_backend.h"
 
 namespace molt {
@@ -21,11 +22,19 @@ class CpuBackend : public ReferenceBackend {
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return pack_panels(weight, dtype);
   }
+  std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override {
+    return std::make_unique<QuantizedPanels>(weight);
+  }
   void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
               std::int64_t first_out) const override {
-    panel_matmul(x, w, bias, y, first_out);
+    if (const auto* quantized = dynamic_cast<const QuantizedPanels*>(&w)) {
+      quantized_matmul(x, *quantized, bias, y, first_out);
+    } else {
+      panel_matmul(x, w, bias, y, first_out);
+    }
   }
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
+  void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
   void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
                     Matrix<float> y) const override;

@@ -3,6 +3,7 @@
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/grain.h"
+#include "kernels/cpu/quantized_panels.h"
 #include "kernels/cpu/select.h"
 #include "kernels/shapes.h"
 
@@ -23,6 +24,16 @@ void CpuBackend::embed(const Tensor& table, std::span<const TokenId> ids, Matrix
         kernels.bf16_to_f32(row, y.row(t), y.cols);
       }
     }
+  });
+}
+
+void CpuBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  shapes::check_embed(table, ids, y);
+  const auto* panels = dynamic_cast<const QuantizedPanels*>(&table);
+  MOLT_CHECK(panels != nullptr);      // packed by this backend
+  constexpr std::int64_t kCost = 40;  // of an element: alone in its cache line, nearly
+  parallel_for(y.rows, grain_for(kCost * y.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) panels->read_row(ids[static_cast<std::size_t>(t)], y.row(t));
   });
 }
 

@@ -7,16 +7,15 @@
 namespace molt {
 namespace {
 
-/// W as float32 values, rounded to bfloat16 first if that is its dtype, and transposed: element (k, n) is W[n, k].
+/// W as float32 values, transposed: element (k, n) is W[n, k].
 class PlainMatrix final : public PackedMatrix {
  public:
-  PlainMatrix(const Tensor& weight, DType dtype) : dtype_(dtype) {
-    MOLT_CHECK(weight.shape().size() == 2);
-    MOLT_CHECK(dtype == DType::f32 || dtype == DType::bf16);
-    out_features_ = weight.shape()[0];
-    in_features_ = weight.shape()[1];
-    const Tensor rounded = dtype == DType::bf16 ? weight.to_f32().to_bf16().to_f32() : weight.to_f32();
-    const auto* from = rounded.as<float>();
+  /// `values` [N, K]: f32, and what `dtype` can hold.
+  PlainMatrix(const Tensor& values, DType dtype) : dtype_(dtype) {
+    MOLT_CHECK(values.shape().size() == 2);
+    out_features_ = values.shape()[0];
+    in_features_ = values.shape()[1];
+    const auto* from = values.as<float>();
     values_ = Tensor::zeros(DType::f32, {in_features_, out_features_});
     auto* to = values_.as<float>();
     for (std::int64_t n = 0; n < out_features_; ++n) {
@@ -28,6 +27,7 @@ class PlainMatrix final : public PackedMatrix {
   std::int64_t in_features() const override { return in_features_; }
   DType dtype() const override { return dtype_; }
   std::int64_t bytes() const override { return values_.bytes(); }
+  /// The weights of input k, one an output.
   const float* row(std::int64_t k) const { return values_.as<float>() + k * out_features_; }
 
  private:
@@ -40,7 +40,22 @@ class PlainMatrix final : public PackedMatrix {
 }  // namespace
 
 std::unique_ptr<PackedMatrix> ReferenceBackend::pack(const Tensor& weight, DType dtype) const {
-  return std::make_unique<PlainMatrix>(weight, dtype);
+  MOLT_CHECK(dtype == DType::f32 || dtype == DType::bf16);
+  const Tensor values = weight.to_f32();
+  return std::make_unique<PlainMatrix>(dtype == DType::bf16 ? values.to_bf16().to_f32() : values, dtype);
+}
+
+std::unique_ptr<PackedMatrix> ReferenceBackend::pack(const QuantizedMatrix& weight) const {
+  return std::make_unique<PlainMatrix>(dequantize(weight), DType::u8);
+}
+
+void ReferenceBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  shapes::check_embed(table, ids, y);
+  const auto* plain = dynamic_cast<const PlainMatrix*>(&table);
+  MOLT_CHECK(plain != nullptr);  // packed by this backend
+  for (std::int64_t t = 0; t < y.rows; ++t) {
+    for (std::int64_t k = 0; k < y.cols; ++k) y(t, k) = plain->row(k)[ids[static_cast<std::size_t>(t)]];
+  }
 }
 
 void ReferenceBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,

@@ -1,8 +1,8 @@
 // ReferenceBackend: every op as plain loops, accumulated in double. The oracle of the tests and the definition of each
 // op.
 //
-// Other backends derive from it and override what they make faster. pack and matmul go together: override both or none,
-// since a matrix can only be multiplied by the backend that packed it.
+// Other backends derive from it and override what they make faster. pack, matmul and embed from a packed table go
+// together: override all or none, since a matrix can only be used by the backend that packed it.
 //
 // Thread-safety: as Backend's; it has no data of its own.
 #pragma once
@@ -16,9 +16,11 @@ class ReferenceBackend : public Backend {
   std::string_view name() const override { return "reference"; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override;
+  std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override;
   void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
               std::int64_t first_out) const override;
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
+  void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;
   void add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
                     Matrix<float> y) const override;

@@ -14,12 +14,13 @@ class Linear {
  public:
   /// Loads `name`.weight [out, in] and, where asked for, `name`.bias [out].
   Linear(WeightLoader& weights, const std::string& name, std::int64_t out, std::int64_t in, bool bias)
-      : out_(out), weight_(weights.matrix(name + ".weight", out, in)) {
+      : name_(name + ".weight"), out_(out), weight_(weights.matrix(name_, out, in)), observer_(weights.observer()) {
     if (bias) bias_ = weights.vector(name + ".bias", {out});
   }
 
   /// y [T, out] = x [T, in] * W^T + bias.
   void forward(const Backend& backend, Matrix<const float> x, Matrix<float> y) const {
+    if (observer_ != nullptr) observer_->input(name_, x);
     backend.matmul(x, *weight_, bias_.empty() ? nullptr : bias_.as<float>(), y);
   }
 
@@ -46,9 +47,11 @@ class Linear {
  private:
   std::int64_t bias_size() const { return bias_.empty() ? 0 : bias_.size(); }
 
+  std::string name_;
   std::int64_t out_;
   std::unique_ptr<PackedMatrix> weight_;
   Tensor bias_;
+  InputObserver* observer_;  // null but in a calibration pass
 };
 
 /// Adds a small float32 tensor to a block's cost.

@@ -22,7 +22,7 @@ class MambaBlock final : public Block {
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias),
         D_(weights.vector(prefix + "D", {config.d_inner})) {
     // The scan wants channels side by side: A as [N, Di].
-    const Tensor stored = transition(weights.vector(prefix + "A_log", {config.d_inner, config.d_state}));
+    const Tensor stored = load_transition(weights, prefix, {config.d_inner, config.d_state});
     A_ = Tensor::zeros(DType::f32, {config.d_state, config.d_inner});
     for (std::int64_t d = 0; d < config.d_inner; ++d) {
       for (std::int64_t n = 0; n < config.d_state; ++n) {

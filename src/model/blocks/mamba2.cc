@@ -20,7 +20,7 @@ class Mamba2Block final : public Block {
                  config.bias),
         conv_(weights, prefix + "conv1d", conv_channels_, config.d_conv, config.conv_bias),
         dt_bias_(weights.vector(prefix + "dt_bias", {config.heads})),
-        A_(transition(weights.vector(prefix + "A_log", {config.heads}))),
+        A_(load_transition(weights, prefix, {config.heads})),
         D_(Tensor::zeros(DType::f32, {config.d_inner})),
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias) {
     const std::int64_t stored_size = config.D_per_channel ? config.d_inner : config.heads;

@@ -29,8 +29,10 @@ struct ShortConv {
   const float* bias_or_null() const { return bias.empty() ? nullptr : bias.as<float>(); }
 };
 
-/// A = -exp(A_log), in place of A_log.
-inline Tensor transition(Tensor a_log) {
+/// The transition A: `prefix` + "A" where the source holds that, elsewhere -exp(`prefix` + "A_log").
+inline Tensor load_transition(WeightLoader& weights, const std::string& prefix, const Shape& shape) {
+  if (weights.has(prefix + "A")) return weights.vector(prefix + "A", shape);
+  Tensor a_log = weights.vector(prefix + "A_log", shape);
   auto* a = a_log.as<float>();
   for (std::int64_t i = 0; i < a_log.size(); ++i) a[i] = -std::exp(a[i]);
   return a_log;

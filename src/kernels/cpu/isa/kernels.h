@@ -169,6 +169,35 @@ struct PanelProduct {
   int64_t y_stride;
 };
 
+/// A panel of quantized weights begins each group of columns with its 64 scales (bfloat16) and its 64 zero points
+/// (bytes); then come the group's steps: 4 k of all outputs in 8 bits, 8 k in 4 bits (quantized_panels.h has the whole
+/// layout).
+inline constexpr int kGroupHeadBytes = 192;
+
+/// Rows of x meet quantized weights as integers of 8 bits, in blocks of columns. A row that round_blocks() has written
+/// is its blocks one after another, each a head and its codes, in whichever integers this instruction set multiplies
+/// by.
+struct BlockHead {
+  float scale;           // of the codes: the block's largest magnitude / 127
+  int32_t negative_sum;  // minus the sum of the codes
+};
+
+/// y [rows, outputs] = x [rows, K] * panel^T + bias, the panel's weights being quantized.
+struct QuantizedProduct {
+  const void* x;     // what round_blocks() wrote
+  int64_t x_stride;  // bytes a row
+  int64_t rows;
+  const void* panel;  // aligned to 64 bytes
+  const void* next;   // the panel that this thread will multiply by next, or null: is fetched meanwhile
+  int64_t groups;
+  int64_t group_blocks;  // blocks of x a group
+  int block;             // columns a block: 64, or 32 for weights of 4 bits in groups of 32
+  int outputs;           // of this panel that exist, 1 to kPanelOutputs
+  const float* bias;     // [outputs], or null
+  float* y;
+  int64_t y_stride;
+};
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable", ...
 
@@ -217,6 +246,16 @@ struct Kernels {
   void (*round_row)(const float* x, int64_t n, int64_t padded, void* rounded);
   void (*multiply_panel_f32)(const PanelProduct& product);
   void (*multiply_panel_bf16)(const PanelProduct& product);
+
+  // Products with quantized weights (quantized_gemm.cc).
+  int code_bytes;  // of a code that round_blocks() writes
+  /// Rounds x [n], block by block, to codes -127 .. 127, zeros beyond n. Of a block that is not finite the scale is
+  /// NaN.
+  void (*round_blocks)(const float* x, int64_t n, int block, int64_t blocks, void* rounded);
+  /// Weights of 8 bits: one group, its scales applied last.
+  void (*multiply_panel_int8)(const QuantizedProduct& product);
+  /// Weights of 4 bits, in any number of groups.
+  void (*multiply_panel_int4)(const QuantizedProduct& product);
 };
 
 /// The best table that this machine can run, or the one that use_isa() named.

@@ -2,6 +2,7 @@
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/ops.h"
 #include "kernels/cpu/isa/panel_gemm.h"
+#include "kernels/cpu/isa/quantized_gemm.h"
 #include "kernels/cpu/isa/vec.h"
 
 #define MOLT_ISA_STRING_(x) #x
@@ -38,6 +39,10 @@ const Kernels kernels = {
     .round_row = round_row,
     .multiply_panel_f32 = multiply_panel_f32,
     .multiply_panel_bf16 = multiply_panel_bf16,
+    .code_bytes = sizeof(Code),
+    .round_blocks = round_blocks,
+    .multiply_panel_int8 = multiply_panel_int8,
+    .multiply_panel_int4 = multiply_panel_int4,
 };
 
 }  // namespace molt::MOLT_ISA

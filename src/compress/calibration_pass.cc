@@ -1,0 +1,168 @@
+#include "compress/calibration_pass.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/fail.h"
+#include "base/parallel.h"
+
+namespace molt {
+namespace {
+
+/// The source with some tensors replaced. Names none: only part of its tensors is asked for at a time, and the others
+/// are no fault.
+class ReplacedWeights final : public WeightSource {
+ public:
+  ReplacedWeights(const WeightSource& source, const Replacements& replaced) : source_(source), replaced_(replaced) {}
+
+  std::optional<Tensor> find(const std::string& name, const Shape& shape) const override {
+    const auto it = replaced_.find(name);
+    return it == replaced_.end() ? source_.find(name, shape) : std::optional(it->second);
+  }
+  bool has(const std::string& name) const override { return source_.has(name); }
+  std::vector<std::string> names() const override { return {}; }
+  std::string description() const override { return source_.description(); }
+
+ private:
+  const WeightSource& source_;
+  const Replacements& replaced_;
+};
+
+/// Notes the matrices in the order of their use.
+class UseOrder final : public InputObserver {
+ public:
+  void input(const std::string& matrix, Matrix<const float> /*x*/) override { names.push_back(matrix); }
+
+  std::vector<std::string> names;
+};
+
+/// Sums the moments of some matrices' inputs.
+class MomentSums final : public InputObserver {
+ public:
+  MomentSums(const WeightLoader::Naming& naming, const std::set<std::string>& wanted, const Backend& backend)
+      : naming_(naming), wanted_(wanted), backend_(backend) {}
+
+  void input(const std::string& matrix, Matrix<const float> x) override {
+    const std::string name = naming_(matrix);
+    if (wanted_.contains(name)) moments.try_emplace(name, x.cols).first->second.add(x, backend_);
+  }
+
+  std::map<std::string, InputMoments> moments;
+
+ private:
+  const WeightLoader::Naming& naming_;
+  const std::set<std::string>& wanted_;
+  const Backend& backend_;
+};
+
+}  // namespace
+
+CalibrationPass::CalibrationPass(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend,
+                                 const std::vector<std::vector<TokenId>>& windows, const Replacements& embedding)
+    : spec_(std::move(spec)), source_(source), backend_(std::move(backend)), offsets_{0} {
+  std::vector<TokenId> ids;
+  for (const std::vector<TokenId>& window : windows) {
+    MOLT_CHECK(!window.empty());
+    ids.insert(ids.end(), window.begin(), window.end());
+    offsets_.push_back(std::ssize(ids));
+  }
+  MOLT_CHECK(!ids.empty());
+  const ReplacedWeights weights(source_, embedding);
+  WeightLoader loader(weights, spec_.naming, *backend_, DType::f32);
+  const Tensor table = loader.raw("backbone.embeddings.weight", {spec_.config.vocab_size, spec_.config.d_model});
+  loader.finish();
+  stream_ = Tensor::uninitialized(DType::f32, {std::ssize(ids), spec_.config.d_model});
+  backend_->embed(table, ids, stream_.matrix());
+}
+
+CalibrationPass::~CalibrationPass() = default;
+
+std::unique_ptr<Block> CalibrationPass::load_block(const Replacements& replaced, InputObserver* observer) const {
+  MOLT_CHECK(layer_ < layers());
+  const ReplacedWeights weights(source_, replaced);
+  WeightLoader loader(weights, spec_.naming, *backend_, DType::f32);
+  loader.observe(observer);
+  std::unique_ptr<Block> block = spec_.make_block(layer_, loader);
+  loader.finish();
+  return block;
+}
+
+Tensor CalibrationPass::vector(const std::string& name) const {
+  const ReplacedWeights weights(source_, {});
+  WeightLoader loader(weights, spec_.naming, *backend_, DType::f32);
+  Tensor tensor = loader.vector(name, {spec_.config.d_model});
+  loader.finish();
+  return tensor;
+}
+
+template <class Body>
+void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) const {
+  const Tensor norm = vector(fmt::format("backbone.layers.{}.norm.weight", layer_));
+  std::int64_t state_floats = 0;
+  for (const StatePart& part : block.state_parts()) state_floats += part_floats(part);
+  std::vector<float> state(static_cast<std::size_t>(state_floats));
+  Arena arena;
+  for (std::size_t w = 0; w < static_cast<std::size_t>(windows); ++w) {
+    arena.reset();
+    const Matrix<float> x = stream_.matrix().row_range(offsets_[w], offsets_[w + 1]);
+    const Matrix<float> normed = arena.matrix(x.rows, x.cols);
+    const Matrix<float> h = arena.matrix(x.rows, x.cols);
+    backend_->rms_norm(x, norm.as<float>(), spec_.config.norm_eps, normed);
+    std::fill(state.begin(), state.end(), 0.0F);
+    float* const states[] = {state.data()};
+    const std::int64_t offsets[] = {0, x.rows};
+    block.forward(*backend_, {.x = normed, .offsets = offsets, .states = states}, arena, h);
+    body(offsets_[w], h);
+  }
+}
+
+std::vector<std::string> CalibrationPass::matrices() const {
+  UseOrder order;
+  const std::unique_ptr<Block> block = load_block({}, &order);
+  run(*block, 1, [](std::int64_t, Matrix<const float>) {});
+  std::transform(order.names.begin(), order.names.end(), order.names.begin(), spec_.naming);
+  return order.names;
+}
+
+std::map<std::string, InputMoments> CalibrationPass::measure(const std::set<std::string>& wanted,
+                                                             const Replacements& replaced) const {
+  MomentSums sums(spec_.naming, wanted, *backend_);
+  const std::unique_ptr<Block> block = load_block(replaced, &sums);
+  run(*block, std::ssize(offsets_) - 1, [](std::int64_t, Matrix<const float>) {});
+  MOLT_CHECK(sums.moments.size() == wanted.size());
+  return std::move(sums.moments);
+}
+
+void CalibrationPass::advance(const Replacements& replaced) {
+  const std::unique_ptr<Block> block = load_block(replaced, nullptr);
+  const Matrix<float> stream = stream_.matrix();
+  run(*block, std::ssize(offsets_) - 1, [&](std::int64_t first, Matrix<const float> h) {
+    parallel_for(h.rows, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t t = begin; t < end; ++t) {
+        for (std::int64_t d = 0; d < h.cols; ++d) stream(first + t, d) += h(t, d);
+      }
+    });
+  });
+  ++layer_;
+}
+
+InputMoments CalibrationPass::measure_head() const {
+  MOLT_CHECK(layer_ == layers());
+  const Tensor norm = vector("backbone.norm_f.weight");
+  InputMoments moments(spec_.config.d_model);
+  Arena arena;
+  for (std::size_t w = 0; w + 1 < offsets_.size(); ++w) {
+    arena.reset();
+    const Matrix<float> x = stream_.matrix().row_range(offsets_[w], offsets_[w + 1]);
+    const Matrix<float> normed = arena.matrix(x.rows, x.cols);
+    backend_->rms_norm(x, norm.as<float>(), spec_.config.norm_eps, normed);
+    moments.add(normed, *backend_);
+  }
+  return moments;
+}
+
+std::string CalibrationPass::head() const {
+  return spec_.naming(spec_.config.tie_embeddings ? "backbone.embeddings.weight" : "lm_head.weight");
+}
+
+}  // namespace molt

@@ -1,0 +1,39 @@
+#include "compress/calibration_text.h"
+
+#include <utility>
+
+#include "base/fail.h"
+#include "base/random.h"
+#include "tune/texts.h"
+
+namespace molt {
+
+std::vector<std::vector<TokenId>> calibration_windows(const Model& model, const std::string& text,
+                                                      const CalibrationText& options) {
+  if (options.samples < 1) fail("the calibration needs at least 1 window, not {}", options.samples);
+  if (options.length < 2) fail("calibration windows must have at least 2 tokens, not {}", options.length);
+  std::vector<std::vector<TokenId>> found;
+  std::vector<TokenId> window;
+  for (const std::vector<TokenId>& document : encode_documents(model, text)) {
+    for (const TokenId id : document) {
+      window.push_back(id);
+      if (static_cast<std::int64_t>(window.size()) < options.length) continue;
+      found.push_back(std::move(window));
+      window.clear();
+    }
+  }
+  const std::int64_t count = std::ssize(found);
+  if (count < options.samples) {
+    fail("the calibration text gives {} windows of {} tokens, {} are asked for: give more text, or ask for fewer",
+         count, options.length, options.samples);
+  }
+  Random random(options.seed);
+  for (std::int64_t i = 0; i < options.samples; ++i) {
+    const auto other = i + static_cast<std::int64_t>(random.next() % static_cast<std::uint64_t>(count - i));
+    std::swap(found[static_cast<std::size_t>(i)], found[static_cast<std::size_t>(other)]);
+  }
+  found.resize(static_cast<std::size_t>(options.samples));
+  return found;
+}
+
+}  // namespace molt

@@ -1,0 +1,45 @@
+#include "compress/inverse_factor.h"
+
+#include <Eigen/Cholesky>
+#include <cmath>
+
+#include "base/fail.h"
+
+namespace molt {
+
+MatrixXd damped_hessian(const InputMoments& inputs, const std::vector<std::int64_t>& columns, double damping) {
+  const auto n = static_cast<Eigen::Index>(columns.size());
+  const Matrix<const double> products = inputs.products();
+  MatrixXd hessian(n, n);
+  for (Eigen::Index i = 0; i < n; ++i) {
+    const double* const row = products.row(columns[static_cast<std::size_t>(i)]);
+    for (Eigen::Index j = 0; j < n; ++j) hessian(i, j) = row[columns[static_cast<std::size_t>(j)]];
+  }
+  const double mean = hessian.diagonal().mean();
+  if (!hessian.allFinite()) {
+    fail("the calibration met inputs that are not finite: the model, or what is left of it, overflows on this text");
+  }
+  if (mean == 0) return MatrixXd::Identity(n, n);
+  hessian.diagonal().array() += damping * mean;
+  return hessian;
+}
+
+MatrixXd inverse_factor(MatrixXd& hessian) {
+  const Eigen::Index n = hessian.rows();
+  double added = 1e-8 * hessian.diagonal().mean();
+  for (int tries = 0; tries < 8; ++tries) {
+    const Eigen::LLT<Eigen::MatrixXd> factor(hessian.reverse());
+    if (factor.info() == Eigen::Success) {
+      // H reversed = L L', so R = L reversed, and U = R^-1 = L^-1 reversed.
+      Eigen::MatrixXd inverse = Eigen::MatrixXd::Identity(n, n);
+      factor.matrixL().solveInPlace(inverse);
+      MatrixXd upper = inverse.reverse();
+      if (upper.allFinite()) return upper;
+    }
+    hessian.diagonal().array() += added;
+    added *= 10;
+  }
+  fail("the second moments of the calibrated inputs cannot be inverted: calibrate on more text, or raise the damping");
+}
+
+}  // namespace molt
