@@ -18,9 +18,9 @@ struct StateLayout {
   };
 
   DType ssm = DType::f32;  // f32 or bf16: of the parts that may be either
-  std::vector<Part> parts;
-  std::vector<std::int64_t> layer_offsets;  // bytes, where each layer's parts begin
-  std::int64_t bytes = 0;                   // of the whole state, padding included
+  std::vector<Part> parts = {};
+  std::vector<std::int64_t> layer_offsets = {};  // bytes, where each layer's parts begin
+  std::int64_t bytes = 0;                        // of the whole state, padding included
 
   /// Appends a layer.
   void add(const std::vector<StatePart>& layer_parts) {
