@@ -110,7 +110,7 @@ TEST(RoundedState, EveryInstructionSetRoundsAsTheReference) {
           const auto columns = std::ssize(values);
           std::vector<BFloat16> memory(static_cast<std::size_t>(1 + kRows * columns));
           Floats wide;
-          for (std::int64_t n = 0; n < kRows; ++n) wide.insert(wide.end(), values.begin(), values.end());
+          for (std::int64_t row = 0; row < kRows; ++row) wide.insert(wide.end(), values.begin(), values.end());
           const RoundedState state{memory.data(), key};
           const RoundedColumns all{state, 1, columns, column, columns, kRows};
           all.round_back(*kernels_for(isa), wide.data());
