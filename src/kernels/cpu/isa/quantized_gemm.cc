@@ -345,7 +345,8 @@ inline float largest_magnitude(const float* x, int64_t n) {
 /// Stores codes of kLanes columns, the first of which is a multiple of 4.
 inline void store_codes(Code* to, VecI codes) {
 #if defined(__AVX512VNNI__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_maskz_cvtepi32_epi8(kAllLanes, reinterpret_cast<__m512i>(codes)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                   _mm512_maskz_cvtepi32_epi8(kAllLanes, reinterpret_cast<__m512i>(codes)));
 #elif defined(__AVX2__)
   for (int i = 0; i < kLanes; i += 4) {  // as add_columns() takes them
     to[i] = static_cast<Code>(codes[i]);
