@@ -98,9 +98,9 @@ Tensor CalibrationPass::vector(const std::string& name) const {
 template <class Body>
 void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) const {
   const Tensor norm = vector(fmt::format("backbone.layers.{}.norm.weight", layer_));
-  std::int64_t state_floats = 0;
-  for (const StatePart& part : block.state_parts()) state_floats += part_floats(part);
-  std::vector<float> state(static_cast<std::size_t>(state_floats));
+  std::int64_t state_bytes = 0;
+  for (const StatePart& part : block.state_parts()) state_bytes += part.bytes(DType::f32);
+  std::vector<std::byte> state(static_cast<std::size_t>(state_bytes));
   Arena arena;
   for (std::size_t w = 0; w < static_cast<std::size_t>(windows); ++w) {
     arena.reset();
@@ -108,10 +108,10 @@ void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) c
     const Matrix<float> normed = arena.matrix(x.rows, x.cols);
     const Matrix<float> h = arena.matrix(x.rows, x.cols);
     backend_->rms_norm(x, norm.as<float>(), spec_.config.norm_eps, normed);
-    std::fill(state.begin(), state.end(), 0.0F);
-    float* const states[] = {state.data()};
+    std::fill(state.begin(), state.end(), std::byte{0});
+    std::byte* const states[] = {state.data()};
     const std::int64_t offsets[] = {0, x.rows};
-    block.forward(*backend_, {.x = normed, .offsets = offsets, .states = states}, arena, h);
+    block.forward(*backend_, {.x = normed, .offsets = offsets, .states = {.data = states}}, arena, h);
     body(offsets_[w], h);
   }
 }

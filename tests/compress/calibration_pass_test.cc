@@ -105,8 +105,8 @@ class Calibration : public testing::TestWithParam<std::string> {
     for (const std::vector<TokenId>& window : windows_) {
       recorder->inputs.clear();
       Arena arena;
-      std::vector<float> state(static_cast<std::size_t>(core.state_layout().floats), 0.0F);
-      float* const states[] = {state.data()};
+      std::vector<std::byte> state(static_cast<std::size_t>(core.state_layout().bytes));
+      std::byte* const states[] = {state.data()};
       const std::int64_t offsets[] = {0, std::ssize(window)};
       const Stream stream = core.forward({window, offsets, states}, arena);
       std::vector<std::int64_t> rows;
