@@ -88,7 +88,8 @@ std::unique_ptr<Block> CalibrationPass::load_block(const Replacements& replaced,
 }
 
 Tensor CalibrationPass::vector(const std::string& name) const {
-  const ReplacedWeights weights(source_, {});
+  const Replacements none;
+  const ReplacedWeights weights(source_, none);
   WeightLoader loader(weights, spec_.naming, *backend_, DType::f32);
   Tensor tensor = loader.vector(name, {spec_.config.d_model});
   loader.finish();
