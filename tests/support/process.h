@@ -42,7 +42,7 @@ struct CommandOptions {
   std::optional<std::string> out_path;         // where standard output goes instead of into Finished::out
   std::optional<std::size_t> close_out_after;  // bytes of output after which nobody reads any more
   std::optional<std::size_t> interrupt_after;  // bytes of output after which SIGINT is sent, once
-  std::chrono::seconds timeout{60};
+  std::chrono::seconds timeout{300};
 };
 
 namespace process_details {
