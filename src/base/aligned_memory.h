@@ -16,10 +16,11 @@ inline constexpr std::size_t kCacheLine = 64;
 
 /// `bytes` bytes of unspecified values; give them back with free_aligned. Throws std::bad_alloc.
 inline void* allocate_aligned(std::size_t bytes) {
-  void* const block = std::malloc(bytes + kCacheLine + sizeof(void*));
+  std::size_t space = bytes + kCacheLine;
+  void* const block = std::malloc(sizeof(void*) + space);
   if (block == nullptr) throw std::bad_alloc();
-  const std::uintptr_t earliest = reinterpret_cast<std::uintptr_t>(block) + sizeof(void*);
-  void* const data = reinterpret_cast<void*>((earliest + kCacheLine - 1) / kCacheLine * kCacheLine);
+  void* data = static_cast<void**>(block) + 1;
+  std::align(kCacheLine, bytes, data, space);
   static_cast<void**>(data)[-1] = block;  // in front of the data, where free_aligned finds it
   return data;
 }

@@ -19,7 +19,6 @@ typedef uint16_t VecU16 __attribute__((vector_size(kLanes * 2)));
 typedef uint32_t VecU32 __attribute__((vector_size(kLanes * 4)));
 typedef int32_t UnalignedVecI __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
-constexpr int kPanelVectors = kPanelOutputs / kLanes;
 constexpr int kLineBytes = 64;
 
 // Inputs whose blocks are all smaller than this count as zeros: 127 / largest could overflow.
@@ -41,7 +40,7 @@ constexpr int kMaxRows = 2;
 constexpr int kMaxVectors = 4;
 #endif
 
-inline VecI broadcast_int(int32_t value) {
+[[maybe_unused]] inline VecI broadcast_int(int32_t value) {
   return value - VecI{};
 }
 
@@ -136,10 +135,10 @@ inline void add_columns(const VecI (&w)[V], const Code* x, int64_t x_stride, Sum
 
 #endif
 
-inline VecF as_float(VecI sums) {
+[[maybe_unused]] inline VecF as_float(VecI sums) {
   return __builtin_convertvector(sums, VecF);
 }
-inline VecF as_float(VecF sums) {
+[[maybe_unused]] inline VecF as_float(VecF sums) {
   return sums;
 }
 

@@ -17,7 +17,7 @@ static inline VecU32 load_u16(const void* from, Whole) {
 }
 static inline VecU32 load_u16(const void* from, int lanes) {
   VecU16 bits{};
-  __builtin_memcpy(&bits, from, static_cast<uint64_t>(2 * lanes));
+  __builtin_memcpy(&bits, from, 2 * static_cast<uint64_t>(lanes));
   return __builtin_convertvector(bits, VecU32);
 }
 
@@ -27,7 +27,7 @@ static inline void store_u16(void* to, VecU32 v, Whole) {
 }
 static inline void store_u16(void* to, VecU32 v, int lanes) {
   const VecU16 bits = __builtin_convertvector(v, VecU16);
-  __builtin_memcpy(to, &bits, static_cast<uint64_t>(2 * lanes));
+  __builtin_memcpy(to, &bits, 2 * static_cast<uint64_t>(lanes));
 }
 
 /// Rows of some columns of a state in float32. Columns and rows are those of random_rounding.h; a row's columns lie
