@@ -16,27 +16,14 @@
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/select.h"
+#include "tests/kernels/restore.h"
 
 namespace molt {
 namespace {
 
+using testing_kernels::Restore;
+
 constexpr float kUntouched = -12345.0F;  // what y holds where nothing may be written
-
-/// Restores the instruction set and the number of threads that a test changed.
-class Restore {
- public:
-  Restore() = default;
-  ~Restore() {
-    use_isa(isa_);
-    set_num_threads(threads_);
-  }
-  Restore(const Restore&) = delete;
-  Restore& operator=(const Restore&) = delete;
-
- private:
-  std::string isa_ = select_kernels().name;
-  int threads_ = num_threads();
-};
 
 /// A block of inputs, rounded as quantized_gemm.cc says.
 struct RoundedBlock {

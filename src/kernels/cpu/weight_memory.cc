@@ -7,10 +7,11 @@
 #include <new>
 #include <utility>
 
+#include "base/aligned_memory.h"
+
 namespace molt {
 namespace {
 
-constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kLargePage = std::size_t{1} << 21;
 // Address space, not memory: pages exist once they are written.
 constexpr std::size_t kChunk = std::size_t{64} << 20;
