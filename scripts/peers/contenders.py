@@ -55,6 +55,12 @@ class Contender(ABC):
     def describe(self) -> str:
         """Name and version for the report; valid once a measurement has run."""
 
+    @property
+    @abstractmethod
+    def step_bytes(self) -> int | None:
+        """Bytes that decoding a token moves: every weight once, the states read and written; None
+        where that is not known before a measurement has run."""
+
 
 class LlamaCpp(Contender):
     """llama.cpp in a process of its own that keeps the model and takes commands over a pipe."""
@@ -67,12 +73,14 @@ class LlamaCpp(Contender):
         self._errors = tempfile.TemporaryFile(mode="w+")  # unlike a pipe, it is never full
         self._warm: set[int] = set()
         self._info: dict = {}
+        self._state_bytes = 0
 
     def supports(self, file_format: str) -> bool:
         return True
 
     def start(self, shape: Shape, file_format: str) -> None:
         self.stop()
+        self._state_bytes = shape.state_bytes
         path = self._environment.model_file(shape, file_format)
         command, variables = self._environment.command("peers.llama_worker", str(path))
         self._process = subprocess.Popen(
@@ -111,9 +119,9 @@ class LlamaCpp(Contender):
         )
 
     @property
-    def model_bytes(self) -> int:
-        """The bytes of the started model's weights, as llama.cpp counts them."""
-        return self._info["model_bytes"]
+    def step_bytes(self) -> int | None:
+        """With llama.cpp's own count of its weights; its states are in f32."""
+        return self._info["model_bytes"] + 2 * self._state_bytes
 
     def _ask(self, command: str) -> dict:
         try:
@@ -137,28 +145,34 @@ class Molt(Contender):
 
     name = "molt"
     # llama.cpp's file format -> molt's nearest.
-    DTYPES = {"bf16": "bf16"}
+    DTYPES = {"bf16": "bf16", "q8_0": "int8", "q4_k_m": "int4", "q4_0": "int4"}
 
-    def __init__(self, program: Path, source: Path):
+    def __init__(self, program: Path, source: Path, state: str):
         self._program = program
         self._source = source
+        self._state = state
         self._model: list[str] = []
+        self._step_bytes: int | None = None
 
     def supports(self, file_format: str) -> bool:
         return file_format in self.DTYPES
 
     def start(self, shape: Shape, file_format: str) -> None:
         self._model = ["--shape", shape.name, "--dtype", self.DTYPES[file_format]]
+        self._model += ["--state", self._state]
+        self._step_bytes = None
 
     def measure(self, workload: Workload, threads: int) -> Rates:
         command = [str(self._program), "bench", *self._model]
         command += ["--prefill", str(workload.prefill), "--decode", str(workload.decode)]
-        command += ["--threads", str(threads), "--repeat", "1", "--json"]
+        command += ["--threads", str(threads), "--repeat", "1", "--no-ceilings", "--json"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise BenchError(f"'{' '.join(command)}' failed:\n{done.stderr.strip()[-2000:]}")
         try:
-            rates = {run["kind"]: run["tokens_per_s"] for run in json.loads(done.stdout)["results"]}
+            report = json.loads(done.stdout)
+            rates = {run["kind"]: run["tokens_per_s"] for run in report["results"]}
+            self._step_bytes = report["weight_bytes"] + 2 * report["state_bytes"]
             return Rates(float(rates["prefill"]), float(rates["decode"]))
         except (ValueError, KeyError, TypeError) as error:
             raise BenchError(
@@ -170,4 +184,8 @@ class Molt(Contender):
         self._model = []
 
     def describe(self) -> str:
-        return f"molt, commit {git_commit(self._source)}"
+        return f"molt, commit {git_commit(self._source)}, SSM states in {self._state}"
+
+    @property
+    def step_bytes(self) -> int | None:
+        return self._step_bytes

@@ -35,8 +35,8 @@ examples:
       mamba-130m and mamba2-130m in bf16 at 1 thread and at all cores
   scripts/bench-peers --shapes mamba2-780m --rounds 3 --out docs/benchmarks/780m.md
       a larger model; writes 780m.md and, with every round, 780m.json
-  scripts/bench-peers --peers llama.cpp --formats bf16,q8_0,q4_k_m
-      llama.cpp alone, also with matrices that llama.cpp has quantized
+  scripts/bench-peers --formats bf16,q8_0,q4_k_m --state bf16
+      also quantized weights, and molt's states in half the bytes
 """
 
 
@@ -53,7 +53,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"comma-separated: {', '.join(SHAPES)} (default: mamba-130m,mamba2-130m)")
     add("--formats", default="bf16", type=names_among(FORMATS), metavar="NAMES",
         help="comma-separated formats of llama.cpp's matrices: bf16, and f16, q8_0, q4_k_m, q4_0,"
-        " which llama.cpp itself converts from it; molt runs beside those it has (default: bf16)")
+        " which llama.cpp itself converts from it; beside q8_0 molt runs int8, beside q4_k_m and"
+        " q4_0 int4, beside f16 nothing (default: bf16)")
     add("--threads", default=sorted({1, cores}), type=positive_numbers, metavar="NUMBERS",
         help=f"comma-separated thread counts (default: 1 and all cores, here {cores})")
     add("--rounds", default=7, type=positive, help="measurements of each case (default: 7)")
@@ -69,6 +70,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="keeps llama.cpp and the model files between runs (default: build/peers)")
     add("--out", type=Path, metavar="FILE.md",
         help="also writes the report there and every round to FILE.json")
+    add("--state", default="f32", choices=("f32", "bf16"),
+        help="type of molt's SSM states; llama.cpp's are f32 (default: f32)")
     add("--no-ceiling", action="store_true", help="does not measure the memory-read ceiling")
     options = parser.parse_args(arguments)
     if options.out and options.out.suffix != ".md":
@@ -110,7 +113,7 @@ def make_contenders(options: argparse.Namespace) -> list[Contender]:
         environment.prepare()
         contenders.append(LlamaCpp(environment))
     if "molt" in options.peers:
-        contenders.append(Molt(options.molt, ROOT))
+        contenders.append(Molt(options.molt, ROOT, options.state))
     return contenders
 
 
@@ -123,11 +126,7 @@ def measure_model(
     try:
         for contender in able:
             contender.start(SHAPES[shape], file_format)
-        sizes = [c.model_bytes for c in able if isinstance(c, LlamaCpp)]
-        cases = [
-            Case(shape, file_format, threads, sizes[0] if sizes else None)
-            for threads in options.threads
-        ]
+        cases = [Case(shape, file_format, threads) for threads in options.threads]
         for number in range(options.rounds):
             turn = able if number % 2 == 0 else able[::-1]
             for case in cases:
@@ -141,6 +140,8 @@ def measure_model(
                     f"{shape} {file_format}, round {number + 1} of {options.rounds},"
                     f" {case.threads} thread(s): {figures} tokens/s"
                 )
+        for case in cases:
+            case.step_bytes = {contender.name: contender.step_bytes for contender in able}
         return cases
     finally:
         for contender in able:

@@ -19,7 +19,7 @@ class Case:
     shape: str
     file_format: str
     threads: int
-    model_bytes: int | None
+    step_bytes: dict[str, int | None] = field(default_factory=dict)  # a peer's name: a token's
     rounds: list[dict[str, Rates]] = field(default_factory=list)
 
     def rates(self, peer: str, kind: str) -> list[float]:
@@ -134,30 +134,27 @@ class Report:
         return lines
 
     def _decode_ceiling_notes(self) -> list[str]:
-        """What share of the memory-read ceiling each decode of known weights reaches."""
+        """What share of the memory-read ceiling each decode reaches."""
         lines = []
         for case in self.cases:
             ceiling = self.memory_read.get(case.threads)
-            if not ceiling or not case.model_bytes:
-                continue
-            shares = [
-                f"{peer} {median(rates) * case.model_bytes / ceiling:.0%}"
-                for peer in self.peers
-                if (rates := case.rates(peer, "decode"))
-            ]
-            lines.append(
-                f"| {case.shape} | {case.file_format} | {case.threads} |"
-                f" {case.model_bytes / 1e6:.0f} MB | {', '.join(shares)} |"
-            )
+            cells = []
+            for peer in self.peers:
+                rates, size = case.rates(peer, "decode"), case.step_bytes.get(peer)
+                known = bool(ceiling and rates and size)
+                cells.append(f"{size / 1e6:.0f} MB, {median(rates) * size / ceiling:.0%}" if known else "")
+            if any(cells):
+                cells = [case.shape, case.file_format, str(case.threads), *cells]
+                lines.append("| " + " | ".join(cells) + " |")
         if not lines:
             return []
         head = [
             "",
-            "Decoding reads every weight once a token. Share of the memory-read ceiling that this"
-            " amounts to (caches can lift it above 100%), with llama.cpp's file as the size:",
+            "Decoding a token reads every weight once and reads and writes the states. These bytes, and"
+            " the share of the memory-read ceiling that they amount to (caches can lift it above 100%):",
             "",
-            "| model | format | threads | weights | decode, of the ceiling |",
-            "|---|---|---|---|---|",
+            "| model | format | threads | " + " | ".join(self.peers) + " |",
+            "|---|---|---|" + "---|" * len(self.peers),
         ]
         return head + lines
 

@@ -63,6 +63,11 @@ class Shape:
         """Weights in the matrices of all layers, without embedding, vectors and convolutions."""
         return self.layers * sum(rows * columns for rows, columns in self.matrices.values())
 
+    @property
+    def state_bytes(self) -> int:
+        """One sequence's states in f32: of the recurrences and of the convolutions."""
+        return 4 * self.layers * (self.d_inner * self.d_state + self.conv_channels * (D_CONV - 1))
+
 
 SHAPES = {
     name: Shape(name, family, d_model, layers)

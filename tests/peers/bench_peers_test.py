@@ -46,7 +46,7 @@ class ShapesTest(unittest.TestCase):
 
 class CaseTest(unittest.TestCase):
     def test_ratio_is_taken_round_by_round(self):
-        case = Case("mamba-130m", "bf16", 1, None)
+        case = Case("mamba-130m", "bf16", 1)
         # The machine halves its speed for a round: both slow down, the ratio does not move.
         for speed in (1.0, 0.5, 1.0):
             case.rounds.append(
@@ -62,10 +62,10 @@ class CaseTest(unittest.TestCase):
     def test_disturbed_when_the_processor_was_shared(self):
         for shares, disturbed in (([1.0, 0.97, 0.3], False), ([1.0, 0.5, 0.3], True), ([None], False)):
             rounds = [{"llama.cpp": Rates(1.0, 1.0, share)} for share in shares]
-            self.assertEqual(Case("s", "bf16", 1, None, rounds).disturbed(), disturbed, shares)
+            self.assertEqual(Case("s", "bf16", 1, rounds=rounds).disturbed(), disturbed, shares)
 
     def test_no_ratio_without_both(self):
-        case = Case("mamba-130m", "q8_0", 1, None, [{"llama.cpp": Rates(1.0, 2.0)}])
+        case = Case("mamba-130m", "q8_0", 1, rounds=[{"llama.cpp": Rates(1.0, 2.0)}])
         self.assertEqual(case.ratios("prefill"), [])
 
 
@@ -84,7 +84,7 @@ class ReportTest(unittest.TestCase):
             load_before=0.5,
             load_after=1.5,
             memory_read={1: 22e9},
-            cases=[Case("mamba-130m", "bf16", 1, 10**9, rounds)],
+            cases=[Case("mamba-130m", "bf16", 1, {"llama.cpp": 10**9, "molt": 5 * 10**8}, rounds)],
         )
         text = report.markdown()
         self.assertIn(
@@ -94,7 +94,7 @@ class ReportTest(unittest.TestCase):
         )
         self.assertIn("| **1.50** (1.00 to 2.50) |", text)
         self.assertIn("load average 0.50 before, 1.50 after", text)
-        self.assertIn("| 1000 MB | llama.cpp 50%, molt 68% |", text)
+        self.assertIn("| mamba-130m | bf16 | 1 | 1000 MB, 50% | 500 MB, 34% |", text)
         self.assertNotIn("disturbed", text)
         with tempfile.TemporaryDirectory() as folder:
             record = report.write(Path(folder) / "new" / "report.md")
@@ -110,18 +110,21 @@ class MoltTest(unittest.TestCase):
             program = Path(folder) / "molt"
             program.write_text("#!/bin/sh\n" + script)
             program.chmod(0o755)
-            molt = Molt(program, ROOT)
-            molt.start(SHAPES["mamba2-130m"], "bf16")
-            return molt.measure(WORKLOAD, threads=2)
+            molt = Molt(program, ROOT, "bf16")
+            molt.start(SHAPES["mamba2-130m"], "q8_0")
+            rates = molt.measure(WORKLOAD, threads=2)
+            self.step_bytes = molt.step_bytes
+            return rates
 
     def test_command_and_result(self):
-        expected = "bench --shape mamba2-130m --dtype bf16 --prefill 512 --decode 128 --threads 2"
+        expected = "bench --shape mamba2-130m --dtype int8 --state bf16 --prefill 512 --decode 128 --threads 2"
         rates = self.measure(
-            f'case "$*" in "{expected} --repeat 1 --json") ;; *) echo "got $*" >&2; exit 2;; esac\n'
+            f'case "$*" in "{expected} --repeat 1 --no-ceilings --json") ;; *) echo "got $*" >&2; exit 2;; esac\n'
             'echo \'{"results":[{"kind":"prefill","tokens_per_s":512.5},'
-            '{"kind":"decode","tokens_per_s":64}]}\'\n'
+            '{"kind":"decode","tokens_per_s":64}],"weight_bytes":1000,"state_bytes":30}\'\n'
         )
         self.assertEqual(rates, Rates(512.5, 64.0))
+        self.assertEqual(self.step_bytes, 1060)
 
     def test_failure_is_reported_with_its_reason(self):
         with self.assertRaisesRegex(BenchError, "no such shape"):
