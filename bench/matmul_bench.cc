@@ -1,7 +1,7 @@
 // Matrix products at the shapes of mamba-130m and mamba2-130m: GB/s of weights and GFLOP/s, beside the bandwidth at
 // which this machine reads memory.
 //
-// Names are matmul/<dtype>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the
+// Names are matmul/<format>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the
 // weights as defeat the caches, as the layers of a model do. --isa=NAME, first on the command line, chooses the
 // instruction set.
 #include <benchmark/benchmark.h>
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -16,9 +17,10 @@
 #include <vector>
 
 #include "base/parallel.h"
-#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/select.h"
+#include "tensor/quantized_matrix.h"
 #include "tensor/tensor.h"
 
 namespace molt {
@@ -26,27 +28,46 @@ namespace {
 
 constexpr std::int64_t kBeyondCaches = 192 << 20;  // bytes
 
+/// Of weights: floats, or quantized.
+struct Format {
+  DType dtype = DType::f32;
+  std::optional<QuantizedFormat> quantized = std::nullopt;
+
+  std::string name() const {
+    if (!quantized) return std::string(name_of(dtype));
+    return quantized->group == 0 ? fmt::format("int{}", quantized->bits)
+                                 : fmt::format("int{}-g{}", quantized->bits, quantized->group);
+  }
+  bool operator==(const Format&) const = default;
+};
+
 struct Case {
-  DType dtype;
+  Format format;
   std::int64_t k, n, rows;
   int threads;
 };
 
+const CpuBackend kBackend;
+
 /// Enough copies of a random [n, k] matrix to exceed the caches. The last set is kept for the next case.
-const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(DType dtype, std::int64_t k, std::int64_t n) {
+const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(const Format& format, std::int64_t k,
+                                                                    std::int64_t n) {
   static std::vector<std::unique_ptr<PackedMatrix>> copies;
-  if (!copies.empty()) {
-    const PackedMatrix& first = *copies.front();
-    if (first.dtype() == dtype && first.in_features() == k && first.out_features() == n) return copies;
+  static Format kept;
+  if (!copies.empty() && kept == format && copies.front()->in_features() == k && copies.front()->out_features() == n) {
+    return copies;
   }
   copies.clear();
+  kept = format;
   const Tensor weight = Tensor::zeros(DType::f32, {n, k});
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1, 1);
   for (std::int64_t i = 0; i < weight.size(); ++i) weight.as<float>()[i] = uniform(random);
+  const auto quantized =
+      format.quantized ? std::optional(round_to_nearest(weight, *format.quantized)) : std::nullopt;
   std::int64_t bytes = 0;
   while (bytes < kBeyondCaches) {
-    copies.push_back(pack_panels(weight, dtype));
+    copies.push_back(quantized ? kBackend.pack(*quantized) : kBackend.pack(weight, format.dtype));
     bytes += copies.back()->bytes();
   }
   return copies;
@@ -54,16 +75,16 @@ const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(DType dtype,
 
 void multiply(benchmark::State& state, const Case& c) {
   set_num_threads(c.threads);
-  const auto& weights = copies_of_weights(c.dtype, c.k, c.n);
+  const auto& weights = copies_of_weights(c.format, c.k, c.n);
   std::vector<float> x(static_cast<std::size_t>(c.rows * c.k), 0.5F);
   std::vector<float> y(static_cast<std::size_t>(c.rows * c.n));
   std::size_t next = 0;
   for ([[maybe_unused]] auto _ : state) {
-    panel_matmul({x.data(), c.rows, c.k}, *weights[next], nullptr, {y.data(), c.rows, c.n});
+    kBackend.matmul({x.data(), c.rows, c.k}, *weights[next], nullptr, {y.data(), c.rows, c.n});
     next = (next + 1) % weights.size();
   }
   const auto calls = static_cast<double>(state.iterations());
-  const double bytes = static_cast<double>(c.k * c.n * size_of(c.dtype));
+  const auto bytes = static_cast<double>(weights.front()->bytes());
   const double flops = 2.0 * static_cast<double>(c.rows * c.k * c.n);
   state.counters["GB/s"] = benchmark::Counter(calls * bytes / 1e9, benchmark::Counter::kIsRate);
   state.counters["GFLOP/s"] = benchmark::Counter(calls * flops / 1e9, benchmark::Counter::kIsRate);
@@ -72,7 +93,7 @@ void multiply(benchmark::State& state, const Case& c) {
 /// The ceiling: reads memory that was laid out as weights are.
 void read_memory(benchmark::State& state, int threads) {
   set_num_threads(threads);
-  const auto& weights = copies_of_weights(DType::bf16, 4096, 4096);
+  const auto& weights = copies_of_weights({DType::bf16}, 4096, 4096);
   constexpr std::int64_t kChunk = 1 << 16;
   std::int64_t bytes = 0;
   for ([[maybe_unused]] auto _ : state) {
@@ -106,13 +127,15 @@ void register_all(int most_threads) {
       read_memory(state, threads);
     })->UseRealTime();
   }
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  const Format formats[] = {{DType::f32},          {DType::bf16},         {DType::u8, {{8, 0}}},
+                            {DType::u8, {{4, 128}}}, {DType::u8, {{4, 64}}}, {DType::u8, {{4, 32}}}};
+  for (const Format& format : formats) {
     for (const auto& [k, n] : shapes) {
       for (int threads = 1; threads <= most_threads; threads *= 2) {
         for (const std::int64_t rows : {1, 2, 4, 8, 16, 128, 512}) {
-          const Case c{dtype, k, n, rows, threads};
+          const Case c{format, k, n, rows, threads};
           const std::string name =
-              fmt::format("matmul/{}/K:{}/N:{}/T:{}/threads:{}", name_of(dtype), k, n, rows, threads);
+              fmt::format("matmul/{}/K:{}/N:{}/T:{}/threads:{}", format.name(), k, n, rows, threads);
           benchmark::RegisterBenchmark(name.c_str(), [c](benchmark::State& state) { multiply(state, c); })
               ->UseRealTime()
               ->Unit(benchmark::kMicrosecond);

@@ -38,6 +38,11 @@ std::shared_ptr<const MmapFile> MmapFile::open(const std::string& path) {
   return std::shared_ptr<const MmapFile>(new MmapFile(path, bytes));
 }
 
+void MmapFile::drop_pages() const {
+  // Of a private mapping that nobody wrote to, this loses nothing.
+  if (!bytes_.empty()) ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
+}
+
 MmapFile::~MmapFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }

@@ -25,6 +25,10 @@ class MmapFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::string& path() const { return path_; }
 
+  /// Gives back the memory that holds what was read so far. The bytes stay valid: what is read again is fetched again,
+  /// as a rule from the system's cache.
+  void drop_pages() const;
+
  private:
   MmapFile(std::string path, std::span<const std::byte> bytes) : path_(std::move(path)), bytes_(bytes) {}
 

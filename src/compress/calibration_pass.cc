@@ -21,6 +21,7 @@ class ReplacedWeights final : public WeightSource {
   }
   bool has(const std::string& name) const override { return source_.has(name); }
   std::vector<std::string> names() const override { return {}; }
+  void drop_pages() const override { source_.drop_pages(); }
   std::string description() const override { return source_.description(); }
 
  private:

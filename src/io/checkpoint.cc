@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "base/fail.h"
-#include "base/mmap_file.h"
 #include "io/gguf.h"
 #include "io/json_file.h"
 #include "io/safetensors.h"
@@ -22,6 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using Tensors = std::map<std::string, Tensor>;
+using MappedFiles = std::vector<std::shared_ptr<const MmapFile>>;
 
 constexpr std::array<const char*, 4> kKnownFiles = {"model.safetensors", "model.safetensors.index.json",
                                                     "pytorch_model.bin", "pytorch_model.bin.index.json"};
@@ -30,9 +30,10 @@ bool starts_with(std::span<const std::byte> bytes, std::string_view magic) {
   return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
 }
 
-/// The tensors of one file of weights. Its name decides the format; its first bytes where the name does not.
-Tensors read_weights(const std::string& path) {
-  const auto file = MmapFile::open(path);
+/// The tensors of one file of weights, which joins `files`. Its name decides the format; its first bytes where the name
+/// does not.
+Tensors read_weights(const std::string& path, MappedFiles& files) {
+  const auto file = files.emplace_back(MmapFile::open(path));
   const auto bytes = file->bytes();
   if (is_gguf(bytes)) {
     fail(
@@ -76,7 +77,8 @@ std::map<std::string, std::set<std::string>> read_index(const std::string& path)
   return shards;
 }
 
-Tensors read_shards(const std::string& index, const std::map<std::string, std::set<std::string>>& shards) {
+Tensors read_shards(const std::string& index, const std::map<std::string, std::set<std::string>>& shards,
+                    MappedFiles& files) {
   Tensors all;
   std::map<std::string, std::string> shard_of;
   for (const auto& [file, listed] : shards) {
@@ -85,7 +87,7 @@ Tensors read_shards(const std::string& index, const std::map<std::string, std::s
     if (!fs::is_regular_file(path, error)) {
       fail("{}: the shard does not exist, though {} lists it: fetch it, the download is not complete", path, index);
     }
-    Tensors tensors = read_weights(path);
+    Tensors tensors = read_weights(path, files);
     for (const std::string& name : listed) {
       if (!tensors.contains(name))
         fail("{}: tensor {} is missing, though {} says it is here", path, quote(name), index);
@@ -172,13 +174,17 @@ Checkpoint Checkpoint::open(const std::string& folder_or_file) {
   checkpoint.source_ = file;
   if (file.ends_with(".index.json")) {
     const auto shards = read_index(file);
-    checkpoint.tensors_ = read_shards(file, shards);
+    checkpoint.tensors_ = read_shards(file, shards, checkpoint.files_);
     checkpoint.source_ += fmt::format(" ({} shard{})", shards.size(), shards.size() == 1 ? "" : "s");
   } else {
-    checkpoint.tensors_ = read_weights(file);
+    checkpoint.tensors_ = read_weights(file, checkpoint.files_);
   }
   if (checkpoint.tensors_.empty()) fail("{}: holds no tensor", file);
   return checkpoint;
+}
+
+void Checkpoint::drop_pages() const {
+  for (const auto& file : files_) file->drop_pages();
 }
 
 const Tensor* Checkpoint::find(const std::string& name) const {

@@ -8,8 +8,11 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "base/mmap_file.h"
 #include "tensor/tensor.h"
 
 namespace molt {
@@ -32,9 +35,13 @@ class Checkpoint {
   /// The folder that holds the files, where config.json and the tokenizer lie too.
   const std::string& folder() const { return folder_; }
 
+  /// Gives back the memory that holds what was read of the files so far (MmapFile::drop_pages()).
+  void drop_pages() const;
+
  private:
   Checkpoint() = default;
 
+  std::vector<std::shared_ptr<const MmapFile>> files_;
   std::map<std::string, Tensor> tensors_;
   std::string source_;
   std::string folder_;

@@ -8,7 +8,6 @@
 #include <fstream>
 
 #include "base/fail.h"
-#include "base/mmap_file.h"
 #include "io/untrusted.h"
 
 namespace molt {
@@ -308,7 +307,9 @@ bool is_gguf_file(const std::string& path) {
 
 GgufFile read_gguf(const std::string& path) {
   const auto file = MmapFile::open(path);
-  return read_gguf(file->bytes(), file, path);
+  GgufFile result = read_gguf(file->bytes(), file, path);
+  result.file = file;
+  return result;
 }
 
 GgufFile read_gguf(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& name) {

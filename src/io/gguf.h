@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mmap_file.h"
 #include "io/ggml_type.h"
 #include "io/json_file.h"
 #include "tensor/tensor.h"
@@ -48,7 +49,8 @@ struct GgufFile {
   Json values = Json::object();             // the keys that hold single values
   std::map<std::string, GgufArray> arrays;  // and those that hold arrays
   std::map<std::string, GgufTensor> tensors;
-  std::shared_ptr<const void> owner;  // keeps the bytes alive
+  std::shared_ptr<const void> owner;     // keeps the bytes alive
+  std::shared_ptr<const MmapFile> file;  // that same owner, where it is a file
 
   /// "mamba", "mamba2", ...: general.architecture. Throws Error when it is missing.
   std::string architecture() const;

@@ -38,6 +38,7 @@ std::string fingerprint(const ModelConfig& config, const WeightSource& source) {
     const std::int64_t bytes = tensor.bytes();
     const std::int64_t step = std::max(kSample, bytes / kSamples);
     for (std::int64_t at = 0; at < bytes; at += step) hash.add(tensor.data() + at, std::min(kSample, bytes - at));
+    source.drop_pages();  // the system reads a good deal around each sample
   }
   return fmt::format("{:016x}", hash.value());
 }

@@ -45,6 +45,10 @@ Tensor GgufWeights::stored(const std::string& name) const {
   return aligned_view(DType::u8, {static_cast<std::int64_t>(data.size())}, data, file_.owner);
 }
 
+void GgufWeights::drop_pages() const {
+  if (file_.file != nullptr) file_.file->drop_pages();
+}
+
 std::map<std::string, StoredType> GgufWeights::stored_types() const {
   std::map<std::string, StoredType> types;
   for (const auto& [name, tensor] : file_.tensors) {

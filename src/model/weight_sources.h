@@ -18,6 +18,7 @@ class CheckpointWeights final : public WeightSource {
   std::optional<Tensor> find(const std::string& name, const Shape& shape) const override;
   bool has(const std::string& name) const override;
   std::vector<std::string> names() const override;
+  void drop_pages() const override { checkpoint_.drop_pages(); }
   std::string description() const override;
   std::map<std::string, StoredType> stored_types() const override;
 
@@ -36,6 +37,7 @@ class GgufWeights final : public WeightSource {
   bool has(const std::string& name) const override;
   std::vector<std::string> names() const override;
   Tensor stored(const std::string& name) const override;
+  void drop_pages() const override;
   std::string description() const override { return file_.name; }
   std::map<std::string, StoredType> stored_types() const override;
 

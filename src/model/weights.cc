@@ -39,6 +39,12 @@ std::optional<Tensor> WeightLoader::take(const std::string& name, const Shape& s
 }
 
 std::unique_ptr<PackedMatrix> WeightLoader::matrix(const std::string& name, std::int64_t out, std::int64_t in) {
+  auto packed = read_matrix(name, out, in);
+  source_.drop_pages();  // else the model would be in memory twice by the time it is loaded
+  return packed;
+}
+
+std::unique_ptr<PackedMatrix> WeightLoader::read_matrix(const std::string& name, std::int64_t out, std::int64_t in) {
   const std::string file_name = naming_(name);
   const bool stored_quantized = source_.has(file_name + ".codes");
   const std::optional<Tensor> tensor = stored_quantized ? std::nullopt : take(name, {out, in});

@@ -45,6 +45,9 @@ class WeightSource {
   /// What it stores by type; empty when the source makes what it is asked for.
   virtual std::map<std::string, StoredType> stored_types() const { return {}; }
 
+  /// Gives back the memory that holds what was handed out so far, where it can be fetched again when it is wanted.
+  virtual void drop_pages() const {}
+
   /// How messages call it: a path.
   virtual std::string description() const = 0;
 };
@@ -68,7 +71,7 @@ class WeightLoader {
   WeightLoader(const WeightSource& source, Naming naming, const Backend& backend, DType dtype,
                std::optional<QuantizationPlan> plan = std::nullopt);
 
-  /// A weight matrix [out, in], packed for matmul.
+  /// A weight matrix [out, in], packed for matmul. The source may forget what it read for it.
   std::unique_ptr<PackedMatrix> matrix(const std::string& name, std::int64_t out, std::int64_t in);
 
   /// Whether matrix() gives it quantized.
@@ -105,6 +108,8 @@ class WeightLoader {
   Tensor stand_in(const Shape& shape);
 
   [[noreturn]] void report(std::vector<std::string> faults, const char* remark) const;
+
+  std::unique_ptr<PackedMatrix> read_matrix(const std::string& name, std::int64_t out, std::int64_t in);
 
   std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& matrix);
 

@@ -27,6 +27,7 @@ constexpr float kLeastMagnitude = 1e-30F;
 // The last passes over a panel fetch the next one, a line a step (a step is 4 lines). With fewer passes memory is
 // waited for anyway, and the hardware follows it.
 constexpr int64_t kFetchingPasses = 4;
+constexpr int64_t kBytesAhead = 4096;
 
 // Rows by vectors of a full tile.
 #if defined(__AVX512F__)
@@ -201,12 +202,13 @@ struct Tile {
   int64_t first;  // output of the panel
   int64_t groups;
   int64_t group_blocks;
-  const char* wanted;     // memory that is wanted next, to be fetched meanwhile:
-  int64_t wanted_stride;  // bytes of it a step, 0 for none
-  float* sums;            // [rows, kPanelOutputs], added to
+  const char* wanted;  // memory that is wanted next, to be fetched meanwhile
+  int wanted_lines;    // a step: 0, 1 or 4
+  float* sums;         // [rows, kPanelOutputs], added to
 };
 
-template <class Format, int R, int V>
+/// kWantedLines: cache lines that are fetched a step.
+template <class Format, int R, int V, int kWantedLines>
 void run_tile(const Tile& tile) {
   constexpr int kSteps = Format::kBlock / Format::kStepColumns;
   constexpr int64_t kBlockBytes = static_cast<int64_t>(sizeof(BlockHead)) + Format::kBlock * sizeof(Code);
@@ -230,8 +232,9 @@ void run_tile(const Tile& tile) {
       }
       const auto* codes = reinterpret_cast<const Code*>(x + sizeof(BlockHead));
       for (int step = 0; step < kSteps; ++step) {
-        __builtin_prefetch(wanted, 0, 2);
-        wanted += tile.wanted_stride;
+        MOLT_UNROLL
+        for (int line = 0; line < kWantedLines; ++line) __builtin_prefetch(wanted + line * kLineBytes, 0, 2);
+        wanted += kWantedLines * kLineBytes;
         Format::add(panel + tile.first * 4, codes, x_stride, sum);
         panel += kPanelStepBytes;
         codes += Format::kStepColumns;
@@ -257,7 +260,13 @@ void run_tile_of(int rows, const Tile& tile) {
   if constexpr (R > 1) {
     if (rows < R) return run_tile_of<Format, V, R - 1>(rows, tile);
   }
-  run_tile<Format, R, V>(tile);
+  if (tile.wanted_lines == 0) {
+    run_tile<Format, R, V, 0>(tile);
+  } else if (tile.wanted_lines == 1) {
+    run_tile<Format, R, V, 1>(tile);
+  } else {
+    run_tile<Format, R, V, kPanelStepBytes / kLineBytes>(tile);
+  }
 }
 
 /// y = the sums (by their outputs' scales, where blocks have not been scaled by them) + bias.
@@ -292,8 +301,13 @@ void multiply_panel(const QuantizedProduct& product) {
     tile.group_blocks = product.group_blocks;
     const int64_t fetching = pass - (passes - kFetchingPasses);
     const bool fetches = product.next != nullptr && passes >= kFetchingPasses && fetching >= 0;
-    tile.wanted = fetches ? static_cast<const char*>(product.next) + fetching * steps * kLineBytes : tile.panel;
-    tile.wanted_stride = fetches ? kLineBytes : 0;
+    if (passes < kFetchingPasses) {
+      tile.wanted = tile.panel + kBytesAhead;
+      tile.wanted_lines = kPanelStepBytes / kLineBytes;
+    } else {
+      tile.wanted = fetches ? static_cast<const char*>(product.next) + fetching * steps * kLineBytes : tile.panel;
+      tile.wanted_lines = fetches ? 1 : 0;
+    }
     for (tile.first = 0; tile.first < vectors * kLanes;) {
       tile.sums = sums + tile.first;
       if (tile.first + kWidth <= vectors * kLanes) {
@@ -303,7 +317,7 @@ void multiply_panel(const QuantizedProduct& product) {
         run_tile_of<Format, 1>(static_cast<int>(rows), tile);
         tile.first += kLanes;
       }
-      tile.wanted_stride = 0;
+      tile.wanted_lines = 0;
     }
     finish_rows<Format>(product, sums, row, rows);
     row += rows;
