@@ -47,7 +47,8 @@ struct Case {
   int threads;
 };
 
-const CpuBackend kBackend;
+const CpuBackend kCpu;
+const Backend& kBackend = kCpu;  // whose default arguments are wanted
 
 /// Enough copies of a random [n, k] matrix to exceed the caches. The last set is kept for the next case.
 const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(const Format& format, std::int64_t k,

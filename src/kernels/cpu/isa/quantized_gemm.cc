@@ -14,9 +14,12 @@
 namespace molt::MOLT_ISA {
 namespace {
 
+#if defined(__AVX512F__)
+constexpr __mmask16 kAllLanes = 0xffff;  // for forms that GCC 12 does not warn of: it takes the others to read garbage
+#elif !defined(__AVX2__)
 typedef uint8_t VecU8 __attribute__((vector_size(kLanes)));
 typedef uint16_t VecU16 __attribute__((vector_size(kLanes * 2)));
-typedef uint32_t VecU32 __attribute__((vector_size(kLanes * 4)));
+#endif
 typedef int32_t UnalignedVecI __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
 constexpr int kLineBytes = 64;
@@ -27,7 +30,6 @@ constexpr float kLeastMagnitude = 1e-30F;
 // The last passes over a panel fetch the next one, a line a step (a step is 4 lines). With fewer passes memory is
 // waited for anyway, and the hardware follows it.
 constexpr int64_t kFetchingPasses = 4;
-constexpr int64_t kBytesAhead = 4096;
 
 // Rows by vectors of a full tile.
 #if defined(__AVX512F__)
@@ -182,16 +184,40 @@ struct Int4 {
   }
 };
 
+// Widening by name: what GCC 12 makes of __builtin_convertvector() here takes the lanes apart one by one.
+
+inline VecI widen(const uint8_t* from) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecI>(
+      _mm512_maskz_cvtepu8_epi32(kAllLanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<VecI>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+  VecU8 bytes;
+  __builtin_memcpy(&bytes, from, sizeof(bytes));
+  return __builtin_convertvector(bytes, VecI);
+#endif
+}
+
+inline VecI widen(const uint16_t* from) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<VecI>(
+      _mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<VecI>(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#else
+  VecU16 words;
+  __builtin_memcpy(&words, from, sizeof(words));
+  return __builtin_convertvector(words, VecI);
+#endif
+}
+
 inline VecF load_scales(const char* at) {
-  VecU16 bits;
-  __builtin_memcpy(&bits, at, sizeof(bits));
-  return reinterpret_cast<VecF>(__builtin_convertvector(bits, VecU32) << 16);
+  return reinterpret_cast<VecF>(widen(reinterpret_cast<const uint16_t*>(at)) << 16);
 }
 
 inline VecI load_zeros(const char* at) {
-  VecU8 bytes;
-  __builtin_memcpy(&bytes, at, sizeof(bytes));
-  return __builtin_convertvector(bytes, VecI);
+  return widen(reinterpret_cast<const uint8_t*>(at));
 }
 
 /// What a tile reads and writes.
@@ -202,13 +228,12 @@ struct Tile {
   int64_t first;  // output of the panel
   int64_t groups;
   int64_t group_blocks;
-  const char* wanted;  // memory that is wanted next, to be fetched meanwhile
-  int wanted_lines;    // a step: 0, 1 or 4
-  float* sums;         // [rows, kPanelOutputs], added to
+  const char* wanted;     // memory that is wanted next, to be fetched meanwhile:
+  int64_t wanted_stride;  // bytes of it a step, 0 for none
+  float* sums;            // [rows, kPanelOutputs], added to
 };
 
-/// kWantedLines: cache lines that are fetched a step.
-template <class Format, int R, int V, int kWantedLines>
+template <class Format, int R, int V>
 void run_tile(const Tile& tile) {
   constexpr int kSteps = Format::kBlock / Format::kStepColumns;
   constexpr int64_t kBlockBytes = static_cast<int64_t>(sizeof(BlockHead)) + Format::kBlock * sizeof(Code);
@@ -232,9 +257,8 @@ void run_tile(const Tile& tile) {
       }
       const auto* codes = reinterpret_cast<const Code*>(x + sizeof(BlockHead));
       for (int step = 0; step < kSteps; ++step) {
-        MOLT_UNROLL
-        for (int line = 0; line < kWantedLines; ++line) __builtin_prefetch(wanted + line * kLineBytes, 0, 2);
-        wanted += kWantedLines * kLineBytes;
+        __builtin_prefetch(wanted, 0, 2);
+        wanted += tile.wanted_stride;
         Format::add(panel + tile.first * 4, codes, x_stride, sum);
         panel += kPanelStepBytes;
         codes += Format::kStepColumns;
@@ -260,13 +284,7 @@ void run_tile_of(int rows, const Tile& tile) {
   if constexpr (R > 1) {
     if (rows < R) return run_tile_of<Format, V, R - 1>(rows, tile);
   }
-  if (tile.wanted_lines == 0) {
-    run_tile<Format, R, V, 0>(tile);
-  } else if (tile.wanted_lines == 1) {
-    run_tile<Format, R, V, 1>(tile);
-  } else {
-    run_tile<Format, R, V, kPanelStepBytes / kLineBytes>(tile);
-  }
+  run_tile<Format, R, V>(tile);
 }
 
 /// y = the sums (by their outputs' scales, where blocks have not been scaled by them) + bias.
@@ -301,13 +319,8 @@ void multiply_panel(const QuantizedProduct& product) {
     tile.group_blocks = product.group_blocks;
     const int64_t fetching = pass - (passes - kFetchingPasses);
     const bool fetches = product.next != nullptr && passes >= kFetchingPasses && fetching >= 0;
-    if (passes < kFetchingPasses) {
-      tile.wanted = tile.panel + kBytesAhead;
-      tile.wanted_lines = kPanelStepBytes / kLineBytes;
-    } else {
-      tile.wanted = fetches ? static_cast<const char*>(product.next) + fetching * steps * kLineBytes : tile.panel;
-      tile.wanted_lines = fetches ? 1 : 0;
-    }
+    tile.wanted = fetches ? static_cast<const char*>(product.next) + fetching * steps * kLineBytes : tile.panel;
+    tile.wanted_stride = fetches ? kLineBytes : 0;
     for (tile.first = 0; tile.first < vectors * kLanes;) {
       tile.sums = sums + tile.first;
       if (tile.first + kWidth <= vectors * kLanes) {
@@ -317,16 +330,12 @@ void multiply_panel(const QuantizedProduct& product) {
         run_tile_of<Format, 1>(static_cast<int>(rows), tile);
         tile.first += kLanes;
       }
-      tile.wanted_lines = 0;
+      tile.wanted_stride = 0;
     }
     finish_rows<Format>(product, sums, row, rows);
     row += rows;
   }
 }
-
-#if defined(__AVX512F__)
-constexpr __mmask16 kAllLanes = 0xffff;  // for forms that GCC 12 does not warn of: it takes the others to read garbage
-#endif
 
 /// x rounded to the nearest integer, ties to even; |x| <= 127. The same on every instruction set.
 inline VecI nearest(VecF x) {
