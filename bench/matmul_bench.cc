@@ -64,8 +64,7 @@ const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(const Format
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1, 1);
   for (std::int64_t i = 0; i < weight.size(); ++i) weight.as<float>()[i] = uniform(random);
-  const auto quantized =
-      format.quantized ? std::optional(round_to_nearest(weight, *format.quantized)) : std::nullopt;
+  const auto quantized = format.quantized ? std::optional(round_to_nearest(weight, *format.quantized)) : std::nullopt;
   std::int64_t bytes = 0;
   while (bytes < kBeyondCaches) {
     copies.push_back(quantized ? kBackend.pack(*quantized) : kBackend.pack(weight, format.dtype));
@@ -128,8 +127,9 @@ void register_all(int most_threads) {
       read_memory(state, threads);
     })->UseRealTime();
   }
-  const Format formats[] = {{DType::f32},          {DType::bf16},         {DType::u8, {{8, 0}}},
-                            {DType::u8, {{4, 128}}}, {DType::u8, {{4, 64}}}, {DType::u8, {{4, 32}}}};
+  const Format formats[] = {{DType::f32},           {DType::bf16},
+                            {DType::u8, {{8, 0}}},  {DType::u8, {{4, 128}}},
+                            {DType::u8, {{4, 64}}}, {DType::u8, {{4, 32}}}};
   for (const Format& format : formats) {
     for (const auto& [k, n] : shapes) {
       for (int threads = 1; threads <= most_threads; threads *= 2) {

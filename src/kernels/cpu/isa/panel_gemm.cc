@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-#include "kernels/cpu/isa/vec.h"
+#include "kernels/cpu/isa/vec_narrow.h"
 
 namespace molt::MOLT_ISA {
 namespace {
@@ -267,10 +267,8 @@ inline VecI round_lanes(VecF x) {
 /// Stores the first n lanes of `rounded` as elements of Rounded.
 inline void store_rounded(Rounded* at, VecI rounded, int n) {
 #if defined(__AVX512BF16__)
-  typedef uint32_t Wide __attribute__((vector_size(kLanes * 4)));
-  typedef uint16_t Narrow __attribute__((vector_size(kLanes * 2)));
-  const Narrow narrow = __builtin_convertvector(reinterpret_cast<Wide>(rounded) >> 16, Narrow);
-  __builtin_memcpy(at, &narrow, n == kLanes ? sizeof(narrow) : static_cast<unsigned>(n) * sizeof(uint16_t));
+  const VecU32 upper = reinterpret_cast<VecU32>(rounded) >> 16;
+  n == kLanes ? store_u16(at, upper, Whole{}) : store_u16(at, upper, n);
 #else
   if (n == kLanes) {
     store(at, reinterpret_cast<VecF>(rounded));

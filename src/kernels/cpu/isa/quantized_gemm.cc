@@ -9,16 +9,13 @@
 // memory. The float sums run over the blocks in order, so that a row's result does not depend on the other rows.
 #include "kernels/cpu/isa/quantized_gemm.h"
 
-#include "kernels/cpu/isa/vec.h"
+#include "kernels/cpu/isa/vec_narrow.h"
 
 namespace molt::MOLT_ISA {
 namespace {
 
 #if defined(__AVX512F__)
 constexpr __mmask16 kAllLanes = 0xffff;  // for forms that GCC 12 does not warn of: it takes the others to read garbage
-#elif !defined(__AVX2__)
-typedef uint8_t VecU8 __attribute__((vector_size(kLanes)));
-typedef uint16_t VecU16 __attribute__((vector_size(kLanes * 2)));
 #endif
 typedef int32_t UnalignedVecI __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
@@ -184,40 +181,12 @@ struct Int4 {
   }
 };
 
-// Widening by name: what GCC 12 makes of __builtin_convertvector() here takes the lanes apart one by one.
-
-inline VecI widen(const uint8_t* from) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<VecI>(
-      _mm512_maskz_cvtepu8_epi32(kAllLanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-#elif defined(__AVX2__)
-  return reinterpret_cast<VecI>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
-#else
-  VecU8 bytes;
-  __builtin_memcpy(&bytes, from, sizeof(bytes));
-  return __builtin_convertvector(bytes, VecI);
-#endif
-}
-
-inline VecI widen(const uint16_t* from) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<VecI>(
-      _mm512_maskz_cvtepu16_epi32(kAllLanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
-#elif defined(__AVX2__)
-  return reinterpret_cast<VecI>(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
-#else
-  VecU16 words;
-  __builtin_memcpy(&words, from, sizeof(words));
-  return __builtin_convertvector(words, VecI);
-#endif
-}
-
 inline VecF load_scales(const char* at) {
-  return reinterpret_cast<VecF>(widen(reinterpret_cast<const uint16_t*>(at)) << 16);
+  return reinterpret_cast<VecF>(load_u16(at, Whole{}) << 16);
 }
 
 inline VecI load_zeros(const char* at) {
-  return widen(reinterpret_cast<const uint8_t*>(at));
+  return reinterpret_cast<VecI>(widen_u8(at));
 }
 
 /// What a tile reads and writes.

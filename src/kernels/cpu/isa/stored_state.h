@@ -3,32 +3,9 @@
 #pragma once
 
 #include "kernels/cpu/isa/kernels.h"
-#include "kernels/cpu/isa/vec.h"
+#include "kernels/cpu/isa/vec_narrow.h"
 
 namespace molt::MOLT_ISA {
-
-typedef uint16_t VecU16 __attribute__((vector_size(kLanes * 2)));
-typedef uint16_t UnalignedVecU16 __attribute__((vector_size(kLanes * 2), aligned(1), may_alias));
-typedef uint32_t VecU32 __attribute__((vector_size(kLanes * 4)));
-
-/// 16-bit floats from any address, widened to 32 bits each; zeros behind the lanes asked for.
-static inline VecU32 load_u16(const void* from, Whole) {
-  return __builtin_convertvector(VecU16(*static_cast<const UnalignedVecU16*>(from)), VecU32);
-}
-static inline VecU32 load_u16(const void* from, int lanes) {
-  VecU16 bits{};
-  __builtin_memcpy(&bits, from, 2 * static_cast<uint64_t>(lanes));
-  return __builtin_convertvector(bits, VecU32);
-}
-
-/// The low halves.
-static inline void store_u16(void* to, VecU32 v, Whole) {
-  *static_cast<UnalignedVecU16*>(to) = __builtin_convertvector(v, VecU16);
-}
-static inline void store_u16(void* to, VecU32 v, int lanes) {
-  const VecU16 bits = __builtin_convertvector(v, VecU16);
-  __builtin_memcpy(to, &bits, 2 * static_cast<uint64_t>(lanes));
-}
 
 /// Rows of some columns of a state in float32. Columns and rows are those of random_rounding.h; a row's columns lie
 /// side by side.
