@@ -9,8 +9,9 @@ namespace molt {
 
 void ReferenceBackend::log_sum_exp(Matrix<const float> x, double* sums) const {
   for (std::int64_t t = 0; t < x.rows; ++t) {
-    double largest = -std::numeric_limits<double>::infinity();
-    for (std::int64_t i = 0; i < x.cols; ++i) largest = std::fmax(largest, static_cast<double>(x(t, i)));
+    float most = -std::numeric_limits<float>::infinity();
+    for (std::int64_t i = 0; i < x.cols; ++i) most = std::fmax(most, x(t, i));
+    const auto largest = static_cast<double>(most);
     double sum = 0;
     for (std::int64_t i = 0; i < x.cols; ++i) sum += std::exp(static_cast<double>(x(t, i)) - largest);
     sums[t] = largest + std::log(sum);
