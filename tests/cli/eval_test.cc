@@ -164,7 +164,7 @@ TEST_F(Eval, HelpListsTheTasks) {
   const auto help = molt({"eval", "--help"});
   ASSERT_TRUE(succeeds(help));
   for (const char* part : {"lambada_openai", "hellaswag", "piqa", "arc_easy", "arc_challenge", "winogrande", "wikitext",
-                           "suffix_nll", "recall", "heldout.txt", "Examples"}) {
+                           "perplexity", "suffix_nll", "recall", "heldout.txt", "Examples"}) {
     EXPECT_THAT(help.out, testing::HasSubstr(part));
   }
 }

@@ -1,0 +1,66 @@
+// Perplexity: how well a model predicts whole documents of plain text, each read in one go from the begin-of-text token
+// on, however long it is: the state carries all of it. Counted in the model's own tokens, so comparable between forms of
+// one model (rounded, pruned), and in bytes, comparable between models.
+//
+// What is predicted is never reduced: this task measures models, not reductions (suffix_nll.cc does).
+#include <cmath>
+#include <filesystem>
+
+#include "base/fail.h"
+#include "eval/task.h"
+#include "io/tokenizer/utf8.h"
+
+namespace molt::eval {
+namespace {
+
+Item make_item(const TaskInput& input, const Document& document) {
+  const std::string& text = document.text;
+  if (const std::size_t valid = utf8::scan(text).valid; valid != text.size()) {
+    fail("{}: byte {} of the document that begins here is no UTF-8", document.where, valid);
+  }
+  Item item;
+  item.requests = {{{input.model.bos()}, input.model.tokenizer().encode(text)}};
+  item.bytes = static_cast<std::int64_t>(text.size());
+  if (item.requests[0].continuation.empty()) fail("{}: the document is empty", document.where);
+  return item;
+}
+
+Reading read(const TaskInput& input) {
+  Reading reading;
+  for (const std::string& path : input.files) {
+    std::int64_t taken = 0;
+    for (const Document& document : read_documents(path)) {
+      if (taken++ >= input.limit) break;
+      try {
+        Item item = make_item(input, document);
+        item.cluster = static_cast<std::int64_t>(reading.items.size());
+        if (input.files.size() > 1) item.groups = {std::filesystem::path(path).filename().string()};
+        reading.items.push_back(std::move(item));
+      } catch (const Error& error) {
+        reading.problems.add(error.what());
+      }
+    }
+  }
+  return reading;
+}
+
+double tokens(const Item& item) {
+  return static_cast<double>(item.requests[0].continuation.size());
+}
+double bytes(const Item& item) {
+  return static_cast<double>(item.bytes);
+}
+
+const Registration<Task> registration{
+    "perplexity",
+    {"predict whole documents of plain text (measures models; nothing that is scored is reduced)",
+     {"heldout.txt", "wikitext2_raw_test.txt"},
+     {{"nll_per_token", "-log p of all documents over their tokens, in nats", false,
+       [](const Item& /*item*/, std::span<const Score> scores) { return nll_mean(scores[0]); }, "perplexity", &tokens},
+      {"bits_per_byte", "the same in bits, over their bytes", false,
+       [](const Item& item, std::span<const Score> scores) { return nll_sum(scores[0]) / bytes(item) / std::log(2.0); },
+       "", &bytes}},
+     &read}};
+
+}  // namespace
+}  // namespace molt::eval
