@@ -1,6 +1,6 @@
 // Perplexity: how well a model predicts whole documents of plain text, each read in one go from the begin-of-text token
-// on, however long it is: the state carries all of it. Counted in the model's own tokens, so comparable between forms of
-// one model (rounded, pruned), and in bytes, comparable between models.
+// on, however long it is: the state carries all of it. Counted in the model's own tokens, so comparable between forms
+// of one model (rounded, pruned), and in bytes, comparable between models.
 //
 // What is predicted is never reduced: this task measures models, not reductions (suffix_nll.cc does).
 #include <cmath>
