@@ -29,8 +29,8 @@ if(MOLT_WERROR)
 endif()
 add_library(molt_flags INTERFACE)
 target_link_libraries(molt_flags INTERFACE molt_common)
-if(MOLT_SANITIZE)
+if(MOLT_SANITIZE)  # lines in stack traces, and assertions, whatever the build type
   target_compile_options(molt_flags INTERFACE -fsanitize=${MOLT_SANITIZE} -fno-omit-frame-pointer
-                                              -fno-sanitize-recover=all)
+                                              -fno-sanitize-recover=all -g1 -UNDEBUG)
   target_link_options(molt_common INTERFACE -fsanitize=${MOLT_SANITIZE})
 endif()

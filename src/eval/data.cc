@@ -100,6 +100,12 @@ void read_json_lines(const std::string& path, Problems& problems, const std::fun
   });
 }
 
+void check_utf8(std::string_view text, std::string_view where, std::string_view kind) {
+  if (const std::size_t valid = utf8::scan(text).valid; valid != text.size()) {
+    fail("{}: byte {} of the {} that begins here is no UTF-8", where, valid, kind);
+  }
+}
+
 std::vector<Document> read_documents(const std::string& path) {
   const std::string text = read_whole(path);
   std::vector<std::size_t> begins{0};

@@ -7,6 +7,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/json_file.h"
@@ -66,6 +67,9 @@ struct Document {
 /// The documents of a text file, empty ones left out: separated by <|endoftext|>; or, in a file without any, each from
 /// one of WikiText's headings of the first level (" = Title = ") to the next; or else the whole file.
 std::vector<Document> read_documents(const std::string& path);
+
+/// Throws Error when `text` is no UTF-8. It is a `kind` ("document", "article") that begins at `where`.
+void check_utf8(std::string_view text, std::string_view where, std::string_view kind);
 
 /// A document's tokens, or a part of them.
 struct Excerpt {

@@ -8,16 +8,13 @@
 
 #include "base/fail.h"
 #include "eval/task.h"
-#include "io/tokenizer/utf8.h"
 
 namespace molt::eval {
 namespace {
 
 Item make_item(const TaskInput& input, const Document& document) {
   const std::string& text = document.text;
-  if (const std::size_t valid = utf8::scan(text).valid; valid != text.size()) {
-    fail("{}: byte {} of the document that begins here is no UTF-8", document.where, valid);
-  }
+  check_utf8(text, document.where, "document");
   Item item;
   item.requests = {{{input.model.bos()}, input.model.tokenizer().encode(text)}};
   item.bytes = static_cast<std::int64_t>(text.size());

@@ -11,7 +11,6 @@
 #include "base/fail.h"
 #include "eval/questions.h"
 #include "eval/text.h"
-#include "io/tokenizer/utf8.h"
 
 namespace molt::eval {
 namespace {
@@ -69,9 +68,7 @@ std::vector<Request> windows(const std::vector<TokenId>& ids, TokenId bos, std::
 }
 
 Item make_item(const TaskInput& input, const std::string& page, const std::string& where) {
-  if (const std::size_t valid = utf8::scan(page).valid; valid != page.size()) {
-    fail("{}: byte {} of the article that begins here is no UTF-8", where, valid);
-  }
+  check_utf8(page, where, "article");
   const std::vector<TokenId> ids = input.model.tokenizer().encode(detokenize(page));
   if (ids.empty()) fail("{}: the article is empty", where);
   Item item;

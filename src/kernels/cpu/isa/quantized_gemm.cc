@@ -14,9 +14,6 @@
 namespace molt::MOLT_ISA {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr __mmask16 kAllLanes = 0xffff;  // for forms that GCC 12 does not warn of: it takes the others to read garbage
-#endif
 typedef int32_t UnalignedVecI __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
 
 constexpr int kLineBytes = 64;
@@ -305,6 +302,10 @@ void multiply_panel(const QuantizedProduct& product) {
     row += rows;
   }
 }
+
+#if defined(__AVX512F__)
+constexpr __mmask16 kAllLanes = 0xffff;  // for forms that GCC 12 does not warn of: it takes the others to read garbage
+#endif
 
 /// x rounded to the nearest integer, ties to even; |x| <= 127. The same on every instruction set.
 inline VecI nearest(VecF x) {
