@@ -11,6 +11,8 @@ Kernels with_tiles(const Kernels& base);
 Kernels with_tiles(const Kernels& base) {
   Kernels kernels = base;
   kernels.name = MOLT_ISA_STRING(MOLT_ISA);
+  kernels.piece_rows = 960;
+  kernels.piece_bytes = int64_t{5} << 18;
   kernels.multiply_panel_bf16 = multiply_panel_bf16;
   return kernels;
 }
