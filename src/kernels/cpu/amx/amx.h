@@ -6,5 +6,7 @@
 namespace molt::MOLT_ISA {
 
 void multiply_panel_bf16(const PanelProduct& product);
+void multiply_panel_int8(const QuantizedProduct& product);
+void multiply_panel_int4(const QuantizedProduct& product);
 
 }  // namespace molt::MOLT_ISA

@@ -11,14 +11,13 @@
 // early enough to be whole, and computes some rows once more.
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/amx/tiles.h"
+#include "kernels/cpu/amx/wanted.h"
 
 namespace molt::MOLT_ISA {
 namespace {
 
-constexpr int kLineBytes = 64;
 constexpr int64_t kStepBytes = kTileRows * kPanelStepBytes;  // of a panel, in a tile step
 constexpr int kTileOutputs = 16;
-constexpr int kStepLines = kStepBytes / kLineBytes;
 
 // Tile steps of a block, 4 KiB of weights each, and rows of a chunk.
 constexpr int64_t kBlockSteps = 8;
@@ -27,19 +26,6 @@ constexpr int64_t kBandRows = 2 * kTileRows;
 
 // How far ahead a single pass over a panel fetches: measured.
 constexpr int64_t kBytesAhead = 512;
-
-/// Memory that is wanted next, to be fetched meanwhile, some lines a tile of weights.
-struct Wanted {
-  const char* at;
-  const char* end;
-  int lines;
-
-  [[gnu::always_inline]] void fetch() {
-    if (at >= end) return;
-    for (int i = 0; i < lines; ++i) __builtin_prefetch(at + i * kLineBytes, 0, 2);
-    at += lines * kLineBytes;
-  }
-};
 
 /// What a band of one or two tiles of rows reads and writes; pointers to each tile's first row, strides in bytes.
 struct Band {
@@ -171,16 +157,15 @@ void multiply_panel_bf16(const PanelProduct& product) {
   for (int i = 0; i < product.outputs && product.bias != nullptr; ++i) bias[i] = product.bias[i];
   const int64_t bytes = product.steps * kPanelStepBytes;
   const int64_t bands = (product.rows + kBandRows - 1) / kBandRows;
-  const int64_t loads = bands * ((product.outputs + kTileOutputs - 1) / kTileOutputs);  // of weights, a tile step
-  Wanted wanted{};
-  wanted.lines = static_cast<int>((kStepLines + loads - 1) / loads);
+  const int64_t columns = (product.outputs + kTileOutputs - 1) / kTileOutputs;
+  const int64_t loads = product.steps / kTileRows * bands * columns;  // of tiles of weights
+  Wanted wanted;
   if (product.rows <= kTileRows) {  // a single pass
-    const auto* const panel = static_cast<const char*>(product.panel);
-    wanted.at = panel + kBytesAhead;
-    wanted.end = panel + bytes + (product.next == nullptr ? 0 : kBytesAhead);
+    wanted = Wanted::spread(product.panel, bytes, loads);
+    wanted.at += kBytesAhead;
+    wanted.end += product.next == nullptr ? 0 : kBytesAhead;
   } else if (product.next != nullptr) {
-    wanted.at = static_cast<const char*>(product.next);
-    wanted.end = wanted.at + bytes;
+    wanted = Wanted::spread(product.next, bytes, loads);
   }
   const Tiles tiles(product.rows < kTileRows ? static_cast<int>(product.rows) : kTileRows);
   for (int64_t row = 0; row < product.rows; row += kChunkRows) {

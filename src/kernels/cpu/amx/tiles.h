@@ -17,17 +17,19 @@ inline constexpr int kTileRows = 16;
 inline constexpr int kTileBytes = 64;  // of a row
 
 /// The tile registers, shaped: 0 to 4, for C and the first of A, with `rows` rows of 64 bytes, the others with 16.
+/// Where `depth` is less than 64, A's rows have that many bytes and B has a row for each four of them; A is 4 alone
+/// then.
 class Tiles {
  public:
-  explicit Tiles(int rows) {
+  explicit Tiles(int rows, int depth = kTileBytes) {
     struct alignas(64) {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t row_bytes[16] = {};
       uint8_t rows[16] = {};
     } shapes;
     for (int tile = 0; tile < 8; ++tile) {
-      shapes.row_bytes[tile] = kTileBytes;
-      shapes.rows[tile] = static_cast<uint8_t>(tile <= 4 ? rows : kTileRows);
+      shapes.row_bytes[tile] = static_cast<uint16_t>(tile == 4 ? depth : kTileBytes);
+      shapes.rows[tile] = static_cast<uint8_t>(tile <= 4 ? rows : depth / 4);
     }
     asm volatile("ldtilecfg %0" ::"m"(shapes));
   }
@@ -57,10 +59,14 @@ template <int kC, int kA, int kB>
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
 }
 
-/// C += A * B in integers: A of signed bytes, B of unsigned ones.
+/// C += A * B in integers, A's of signed bytes, B's of unsigned or signed ones.
 template <int kC, int kA, int kB>
-[[gnu::always_inline]] static inline void multiply_int8() {
+[[gnu::always_inline]] static inline void multiply_unsigned() {
   asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
+}
+template <int kC, int kA, int kB>
+[[gnu::always_inline]] static inline void multiply_signed() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
 }
 
 /// Calls body(Constant<i>{}) for i = 0 .. kCount - 1: registers are named when the code is compiled.
