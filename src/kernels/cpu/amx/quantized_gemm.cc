@@ -7,7 +7,7 @@
 // while block b is multiplied, the sums of b - 1 are stored and those of b - 2 added, of which each part finds the one
 // before it done.
 //
-// Weights of 4 bits are unpacked first, as many blocks as fit the level-1 cache with what else is needed, for all rows
+// Weights of 4 bits are unpacked first, some hundred columns at a time, for all rows
 // of a chunk; their zero points are taken off in passing. Fewer rows than a tile's are left to the vector kernel.
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/amx/tiles.h"
@@ -25,7 +25,7 @@ namespace {
 constexpr int kColumnTiles = kPanelOutputs / kLanes;
 
 // Columns whose weights are taken together, and rows that they are used on.
-constexpr int kSpanColumns = 384;
+constexpr int kSpanColumns = 768;
 constexpr int64_t kChunkRows = 192;
 
 /// The weights of a span of columns, as the tiles take them: steps of 4 columns, kPanelStepBytes each.
