@@ -163,6 +163,10 @@ void check_options(const TuneOptions& options) {
 
 Tuned tune(const Model& model, const std::string& text, const TuneOptions& options) {
   check_options(options);
+  if (const auto block = model.core()->first_without_scan()) {
+    fail("{}: schedules are searched for state space models; block {} of this one is {}", model.source(), *block,
+         model.core()->block(*block).kind());
+  }
   return Tuner(model, text, options).run();
 }
 
