@@ -26,8 +26,7 @@ CASES = {
     "llama-gqa": {"num_key_value_heads": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
     # Biases everywhere, heads that do not add up to the width, no groups, tied.
     "llama-bias": {
-        "num_attention_heads": 3,
-        "num_key_value_heads": 3,
+        "num_key_value_heads": 4,
         "head_dim": 12,
         "attention_bias": True,
         "mlp_bias": True,
