@@ -217,8 +217,8 @@ std::int64_t state_bytes(const ModelCore& core, StateType type) {
   return core.state_layout(type == StateType::bf16 ? DType::bf16 : DType::f32).bytes;
 }
 
-/// Bytes that decoding `tokens` tokens of `batch` sequences reads and writes at least: in each step weights once, states
-/// both ways, the keys and values of all tokens so far once.
+/// Bytes that decoding `tokens` tokens of `batch` sequences reads and writes at least: in each step weights once,
+/// states both ways, the keys and values of all tokens so far once.
 double decode_bytes(const ModelCore& core, std::int64_t tokens, std::int64_t batch, StateType state) {
   const double step =
       static_cast<double>(core.cost().weight_bytes) + 2.0 * static_cast<double>(batch * state_bytes(core, state));
@@ -296,13 +296,12 @@ void print_op_times(const Report& report) {
 
 void print_table(const Report& report, const Model& model) {
   const ModelCore& core = *model.core();
-  const std::string state =
-      core.state_layout().bytes == 0
-          ? fmt::format("{:.1f} KB of keys and values a token",
-                        static_cast<double>(core.state_layout().kv_token_bytes()) / 1e3)
-          : fmt::format("state {:.1f} MB a sequence (f32) or {:.1f} MB (bf16)",
-                        static_cast<double>(state_bytes(core, StateType::f32)) / 1e6,
-                        static_cast<double>(state_bytes(core, StateType::bf16)) / 1e6);
+  const std::string state = core.state_layout().bytes == 0
+                                ? fmt::format("{:.1f} KB of keys and values a token",
+                                              static_cast<double>(core.state_layout().kv_token_bytes()) / 1e3)
+                                : fmt::format("state {:.1f} MB a sequence (f32) or {:.1f} MB (bf16)",
+                                              static_cast<double>(state_bytes(core, StateType::f32)) / 1e6,
+                                              static_cast<double>(state_bytes(core, StateType::bf16)) / 1e6);
   fmt::print("{}: {} weights {:.0f} MB, {}, kernels {}\n", model.source(), core.weight_formats(),
              static_cast<double>(core.cost().weight_bytes) / 1e6, state, select_kernels().name);
   for (const auto& [threads, ceiling] : report.ceilings) {

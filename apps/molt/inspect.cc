@@ -108,9 +108,9 @@ void print_table(const nlohmann::json& d) {
                              d["dtypes"]["state"].get<std::string>()));
   }
   if (per_token > 0) {
-    row("keys, values", fmt::format("{} in f32 a token, {} for the longest text, {} tokens", human_bytes(per_token),
-                                    human_bytes(per_token * d["max_tokens"].get<double>()),
-                                    d["max_tokens"].get<std::int64_t>()));
+    row("keys, values",
+        fmt::format("{} in f32 a token, {} for the longest text, {} tokens", human_bytes(per_token),
+                    human_bytes(per_token * d["max_tokens"].get<double>()), d["max_tokens"].get<std::int64_t>()));
   }
   for (const auto& part : d["state_per_layer"]) {
     row("", fmt::format("{} {} a layer", part["name"].get<std::string>(), to_string(part["shape"].get<Shape>())));

@@ -1,8 +1,8 @@
 // State: all that a sequence leaves behind: what a model needs to go on with it.
 //
 // A value: copy it to branch, compare it, save and load it. Of a state space model its size does not depend on how many
-// tokens it has seen; attention keeps keys and values of every token, which copies of a state share where they are alike.
-// Not thread-safe while a Session writes to it.
+// tokens it has seen; attention keeps keys and values of every token, which copies of a state share where they are
+// alike. Not thread-safe while a Session writes to it.
 #pragma once
 
 #include <cstddef>
@@ -47,9 +47,9 @@ class State {
   /// Equal to the last bit, of the same model and type.
   bool operator==(const State& other) const;
 
-  /// The memory of the state but for keys and values, layer by layer: for each Mamba block the last inputs of its convolution [d_conv - 1, channels] in
-  /// float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads, d_state, head_dim]) in float32 or
-  /// bfloat16, each padded to 64 bytes.
+  /// The memory of the state but for keys and values, layer by layer: for each Mamba block the last inputs of its
+  /// convolution [d_conv - 1, channels] in float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads,
+  /// d_state, head_dim]) in float32 or bfloat16, each padded to 64 bytes.
   std::byte* data() const { return data_.get(); }
 
   /// Makes room for the keys and values of `more` tokens behind those that it has seen.
@@ -84,7 +84,7 @@ class State {
   State(std::shared_ptr<const ModelCore> core, StateType type);
 
   std::unique_ptr<std::byte[], Free> data_;  // aligned to a cache line
-  std::int64_t bytes_ = 0;                           // of it
+  std::int64_t bytes_ = 0;                   // of it
   std::unique_ptr<KvBlocks> kv_;
   std::int64_t tokens_ = 0;
   StateType type_ = StateType::f32;

@@ -155,6 +155,9 @@ def llama_cpp_logits(path, ids):
     )
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = max(len(ids), 32)
+    # Keys and values are rounded to half precision otherwise, as are sums in flash attention.
+    parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32
+    parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = llama_cpp.llama_init_from_model(model, parameters)
     tokens = (llama_cpp.llama_token * len(ids))(*ids)  # the batch only points to them
     assert llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, len(ids))) == 0

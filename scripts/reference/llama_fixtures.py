@@ -40,8 +40,10 @@ CASES = {
         "eos_token_id": [5, 9],
         "rope_parameters": LLAMA3 | {"rope_theta": 10000.0},
     },
+    # Linear scaling, short texts.
     "llama-linear": {
         "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
         "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
     },
 }
@@ -51,7 +53,7 @@ COMMON = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "vocab_size": 64,
-    "max_position_embeddings": 128,
+    "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-5,
     "initializer_range": 0.2,
     "bos_token_id": 1,

@@ -44,9 +44,7 @@ struct KvSequence {
   std::int64_t offset = 0;             // bytes from a block's beginning to the layer's part
   std::int64_t tokens = 0;             // held before the call
 
-  float* block(std::int64_t i) const {
-    return reinterpret_cast<float*>(blocks[static_cast<std::size_t>(i)] + offset);
-  }
+  float* block(std::int64_t i) const { return reinterpret_cast<float*>(blocks[static_cast<std::size_t>(i)] + offset); }
 };
 
 }  // namespace molt

@@ -29,7 +29,7 @@ struct ModelConfig {
   TokenId eos = 0;
   std::vector<TokenId> other_eos = {};  // that end a text as well
   std::int64_t max_tokens = 0;          // how long a sequence may become; 0: as long as it likes
-  std::string details = {};  // what else tells models with the same weights apart: part of the fingerprint
+  std::string details = {};             // what else tells models with the same weights apart: part of the fingerprint
 };
 
 /// A configuration, understood.

@@ -1,8 +1,8 @@
 // KvBlocks: the memory of one sequence's keys and values, which grows with its tokens (docs/decisions/kv-cache.md).
 //
-// Blocks of kKvBlock tokens in all layers. Tokens are only ever added, so a block that is full does not change any more:
-// copies of a sequence share it. The last one, where tokens may still be added, is each copy's own. Not thread-safe;
-// copies may be used on different threads.
+// Blocks of kKvBlock tokens in all layers. Tokens are only ever added, so a block that is full does not change any
+// more: copies of a sequence share it. The last one, where tokens may still be added, is each copy's own. Not
+// thread-safe; copies may be used on different threads.
 #pragma once
 
 #include <cstddef>

@@ -18,11 +18,12 @@ namespace molt {
 
 /// The tokens of a ragged batch. Every id lies in [0, vocab_size).
 struct Batch {
-  std::span<const TokenId> ids;             // [T]
-  Offsets offsets;                          // [S + 1]
-  std::span<std::byte* const> states;       // [S], whole states, laid out as state_layout(ssm) says
-  DType ssm = DType::f32;                   // precision of all of them
-  std::span<const std::int64_t> seen = {};  // [S], tokens that each has seen; only for bf16 and for models with attention
+  std::span<const TokenId> ids;        // [T]
+  Offsets offsets;                     // [S + 1]
+  std::span<std::byte* const> states;  // [S], whole states, laid out as state_layout(ssm) says
+  DType ssm = DType::f32;              // precision of all of them
+  std::span<const std::int64_t> seen =
+      {};  // [S], tokens that each has seen; only for bf16 and for models with attention
   std::span<const std::span<std::byte* const>> kv = {};  // [S], blocks of keys and values (KvBlocks) with room for T
 };
 

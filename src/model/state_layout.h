@@ -1,5 +1,5 @@
-// StateLayout: where each layer's parts lie in the memory of one sequence's state, and in which precision; and where its
-// keys and values lie in each block of those.
+// StateLayout: where each layer's parts lie in the memory of one sequence's state, and in which precision; and where
+// its keys and values lie in each block of those.
 #pragma once
 
 #include <cstdint>

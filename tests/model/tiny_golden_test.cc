@@ -92,8 +92,8 @@ TEST_P(TinyGolden, ResidualStreamAfterTheSecondBlock) {
     const auto length = static_cast<std::int64_t>(rows_[s].size());
     const testing_support::Observer compare = [&](std::int64_t layer, Matrix<const float> residual,
                                                   Matrix<const float> h) {
-      // transformers' hidden_states[1]: it counts from the first block's output or, of transformers, from the embedding,
-      // and a layer of those is two blocks.
+      // transformers' hidden_states[1]: it counts from the first block's output or, of transformers, from the
+      // embedding, and a layer of those is two blocks.
       if (layer != 1) return;
       for (std::int64_t i = 0; i < length * d_model; ++i) {
         ASSERT_NEAR(residual.data[i] + h.data[i],

@@ -62,7 +62,8 @@ class BpeCache {
 
 class Bpe {
  public:
-  /// `byte_ids`: the id of each byte, -1 for those that have none: encode() leaves them out. Of two merges of one pair the later counts.
+  /// `byte_ids`: the id of each byte, -1 for those that have none: encode() leaves them out. Of two merges of one pair
+  /// the later counts.
   Bpe(const std::array<TokenId, 256>& byte_ids, const std::vector<Merge>& merges);
 
   /// Words that are a single id whatever the merges say (`ignore_merges`). The views must outlive this object.

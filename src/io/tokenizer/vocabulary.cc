@@ -11,8 +11,8 @@ namespace molt {
 namespace {
 
 /// Bytes that a vocabulary may lack, as SmolLM's lacks some: control characters that no text is laid out with, and what
-/// only characters beyond U+40000 begin with. They become the unk_token or, without one, are left out of a text, as Hugging
-/// Face tokenizers and llama.cpp do.
+/// only characters beyond U+40000 begin with. They become the unk_token or, without one, are left out of a text, as
+/// Hugging Face tokenizers and llama.cpp do.
 bool is_rare(unsigned byte) {
   const bool layout = byte >= 0x09 && byte <= 0x0D;
   return (byte < 0x20 && !layout) || byte == 0x7F || (byte > 0xF0 && byte < 0xF5);
@@ -44,8 +44,10 @@ TokenId Vocabulary::unknown_id(const TokenizerSpec& spec, unsigned byte) const {
   if (spec.unknown.empty()) return -1;
   const auto id = find_in_model(spec.unknown);
   if (!id || spec.fuse_unknown) {
-    fail("{}.model: the byte 0x{:02X} has no token, and its unk_token \"{}\" {}; molt wants one in the vocabulary, without fuse_unk",
-         where_, byte, spec.unknown, id ? "is fused" : "is not in the vocabulary");
+    fail(
+        "{}.model: the byte 0x{:02X} has no token, and its unk_token \"{}\" {}; molt wants one in the vocabulary, "
+        "without fuse_unk",
+        where_, byte, spec.unknown, id ? "is fused" : "is not in the vocabulary");
   }
   return *id;
 }

@@ -117,7 +117,7 @@ class Attention {
       if (rows == 0) continue;
       const std::int64_t spans = position(s, offsets[s + 1] - 1) / kSpan + 1;
       plan.cost += static_cast<double>(rows * group * kv.heads * kv.head_dim) *
-               static_cast<double>(4 * (caches[s].tokens + rows / 2 + 1));
+                   static_cast<double>(4 * (caches[s].tokens + rows / 2 + 1));
       for (std::int64_t g = 0; g < kv.heads; ++g) {
         if (rows <= kFewRows && spans > 1) {
           plan_spans({s, g, offsets[s], offsets[s + 1], 0, spans, -1}, plan);

@@ -1,6 +1,6 @@
-// Keys and tensors as llama.cpp's converter writes them. What differs from Hugging Face's: rows of attn_q and attn_k are
-// in another order, so that the pairs which positions turn lie side by side; Llama 3.1's stretching of long waves is a
-// tensor of factors, rope_freqs.weight.
+// Keys and tensors as llama.cpp's converter writes them. What differs from Hugging Face's: rows of attn_q and attn_k
+// are in another order, so that the pairs which positions turn lie side by side; Llama 3.1's stretching of long waves
+// is a tensor of factors, rope_freqs.weight.
 #include "model/archs/gguf_llama.h"
 
 #include <array>

@@ -119,8 +119,8 @@ ModelSpec read(const Json& json, const std::string& where, bool untied_head) {
   attention.d_model = spec.config.d_model;
   attention.heads = get_int(json, "num_attention_heads", required, where, kWidths);
   attention.kv_heads = get_int(json, "num_key_value_heads", attention.heads, where, kWidths);
-  attention.head_dim = get_int(json, "head_dim", std::max<std::int64_t>(1, attention.d_model / attention.heads), where,
-                               kWidths);
+  attention.head_dim =
+      get_int(json, "head_dim", std::max<std::int64_t>(1, attention.d_model / attention.heads), where, kWidths);
   attention.qkv_bias = get_bool(json, "attention_bias", false, where);
   attention.out_bias = attention.qkv_bias;
   check_heads(attention, where);

@@ -108,8 +108,8 @@ void attention_block(const AttentionTile& tile) {
     if (most == 0) return;
     multiply_keys<kRows>(tile.queries + row * tile.head_dim, tile.head_dim, tile.keys, weights);
     for (int r = 0; r < kRows; ++r) {
-      factors[r] =
-          weigh(weights + r * kAttentionBlock, tile.seen[row + r], tile.sums.largest[row + r], tile.sums.weights[row + r]);
+      factors[r] = weigh(weights + r * kAttentionBlock, tile.seen[row + r], tile.sums.largest[row + r],
+                         tile.sums.weights[row + r]);
     }
     add_values<kRows>(tile, row, weights, factors, most);
   });

@@ -29,10 +29,10 @@ struct AttentionTile {
   const float* queries;  // [rows, head_dim], scaled
   int64_t rows;
   int64_t head_dim;
-  const float* keys;     // [head_dim, 64]
-  const float* values;   // [64, head_dim], and 16 floats more that may be read
-  const int32_t* seen;   // [rows], how many of the block's tokens each row sees, 0 to 64
-  AttentionSums sums;    // taken along
+  const float* keys;    // [head_dim, 64]
+  const float* values;  // [64, head_dim], and 16 floats more that may be read
+  const int32_t* seen;  // [rows], how many of the block's tokens each row sees, 0 to 64
+  AttentionSums sums;   // taken along
 };
 
 /// Channels [0, channels) of one sequence for causal_conv: as Backend::causal_conv, pointers at the first channel.
