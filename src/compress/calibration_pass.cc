@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/fail.h"
 #include "base/parallel.h"
+#include "model/kv_blocks.h"
 
 namespace molt {
 namespace {
@@ -103,6 +104,7 @@ void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) c
   std::int64_t state_bytes = 0;
   for (const StatePart& part : block.state_parts()) state_bytes += part.bytes(DType::f32);
   const Tensor state = Tensor::zeros(DType::u8, {state_bytes});
+  KvBlocks kv(block.kv_shape().block_bytes());  // every window's in turn: what the one before left is not looked at
   Arena arena;
   for (std::size_t w = 0; w < static_cast<std::size_t>(windows); ++w) {
     arena.reset();
@@ -113,7 +115,9 @@ void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) c
     std::fill_n(state.data(), state_bytes, std::byte{0});
     std::byte* const states[] = {state.data()};
     const std::int64_t offsets[] = {0, x.rows};
-    block.forward(*backend_, {.x = normed, .offsets = offsets, .states = {states}}, arena, h);
+    kv.reserve(x.rows);
+    const KvSequence sequence[] = {{kv.blocks(), 0, 0}};
+    block.forward(*backend_, {.x = normed, .offsets = offsets, .states = {.data = states, .kv = sequence}}, arena, h);
     body(offsets_[w], h);
   }
 }

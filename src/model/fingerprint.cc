@@ -32,6 +32,7 @@ std::string fingerprint(const ModelConfig& config, const WeightSource& source) {
   Fnv1a hash;
   hash.add(fmt::format("{} {} {} {} {} {}", config.architecture, config.d_model, config.n_layer, config.vocab_size,
                        config.norm_eps, config.tie_embeddings));
+  if (!config.details.empty()) hash.add(config.details);
   for (const std::string& name : source.names()) {
     const Tensor tensor = source.stored(name);
     hash.add(fmt::format("{} {} {}", name, name_of(tensor.dtype()), to_string(tensor.shape())));

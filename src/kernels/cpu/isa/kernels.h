@@ -8,6 +8,33 @@
 
 namespace molt {
 
+/// Tokens of a block of keys and values (kernels/kv_cache.h, whose kKvBlock this is; that header is not for here).
+inline constexpr int64_t kAttentionBlock = 64;
+
+/// P rounded up so that rows of that many floats are whole vectors in every instruction set.
+inline constexpr int64_t padded_head(int64_t channels) {
+  return (channels + 15) / 16 * 16;
+}
+
+/// Attention over part of the tokens: of each row the largest score, and relative to it the sum of the weights and of
+/// the weighted values.
+struct AttentionSums {
+  float* largest;  // [rows], -infinity at first
+  float* weights;  // [rows], 0 at first
+  float* values;   // [rows, padded_head(head_dim)], 0 at first; anything beyond head_dim
+};
+
+/// Queries that read the same head of keys and values, and one block of these.
+struct AttentionTile {
+  const float* queries;  // [rows, head_dim], scaled
+  int64_t rows;
+  int64_t head_dim;
+  const float* keys;    // [head_dim, 64]
+  const float* values;  // [64, head_dim], and 16 floats more that may be read
+  const int32_t* seen;  // [rows], how many of the block's tokens each row sees, 0 to 64
+  AttentionSums sums;   // taken along
+};
+
 /// Channels [0, channels) of one sequence for causal_conv: as Backend::causal_conv, pointers at the first channel.
 struct ConvSequence {
   const float* x;
@@ -238,6 +265,11 @@ struct Kernels {
   /// shares [rows] = sum over columns of each element's share of its column's sum, none where that is 0. sizes [rows,
   /// cols], cols <= kShareColumns.
   void (*column_shares)(const float* sizes, int64_t rows, int64_t cols, float* shares);
+
+  // Attention (attention.cc).
+  void (*attention_block)(const AttentionTile& tile);
+  /// Sums over some tokens, added to those over others.
+  void (*attention_merge)(const AttentionSums& from, int64_t rows, int64_t head_dim, const AttentionSums& into);
 
   // Rows of x that pass over a panel together, at most, and bytes of them: many, so that weights are seldom read again,
   // as long as they stay in a cache meanwhile.
