@@ -1,15 +1,14 @@
 #include "compress/gptq.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "base/check.h"
-#include "base/fail.h"
 #include "base/parallel.h"
 #include "compress/code_descent.h"
 #include "compress/grid_search.h"
 #include "compress/inverse_factor.h"
+#include "compress/output_error.h"
 
 namespace molt {
 namespace {
@@ -127,43 +126,13 @@ class Rounding {
   QuantizedMatrix result_;
 };
 
-void check_finite(const Tensor& weight) {
-  const Tensor f32 = weight.to_f32();
-  const auto* values = f32.as<float>();
-  const std::int64_t cols = weight.shape()[1];
-  for (std::int64_t i = 0; i < f32.size(); ++i) {
-    if (!std::isfinite(values[i]))
-      fail("the weight in row {}, column {} is {}: it cannot be rounded", i / cols, i % cols, values[i]);
-  }
-}
-
 }  // namespace
 
 QuantizedMatrix gptq(const Tensor& weight, const QuantizedFormat& format, const InputMoments& inputs,
                      const GptqOptions& options) {
   MOLT_CHECK(weight.shape().size() == 2 && weight.shape()[1] == inputs.width());
-  check_finite(weight);
+  check_finite(to_matrix(weight), "rounded");
   return Rounding(weight, format, inputs, options).run();
-}
-
-double output_error(const Tensor& weight, const Tensor& rounded, const InputMoments& inputs) {
-  MOLT_CHECK(weight.shape() == rounded.shape() && weight.shape()[1] == inputs.width());
-  using Rows = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-  const Tensor w = weight.to_f32();
-  const Tensor q = rounded.to_f32();
-  const Eigen::Index n = w.shape()[0];
-  const Eigen::Index k = w.shape()[1];
-  const Eigen::Map<const MatrixXd> h(inputs.second.as<double>(), k, k);
-  std::vector<double> errors(static_cast<std::size_t>(n));
-  parallel_for(n, kBundle, [&](std::int64_t begin, std::int64_t end) {
-    const MatrixXd difference = Rows(w.as<float>() + begin * k, end - begin, k).cast<double>() -
-                                Rows(q.as<float>() + begin * k, end - begin, k).cast<double>();
-    const MatrixXd product = difference * h;
-    for (std::int64_t r = begin; r < end; ++r) {
-      errors[static_cast<std::size_t>(r)] = difference.row(r - begin).dot(product.row(r - begin));
-    }
-  });
-  return std::accumulate(errors.begin(), errors.end(), 0.0);
 }
 
 }  // namespace molt

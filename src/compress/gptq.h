@@ -36,7 +36,4 @@ struct GptqOptions {
 QuantizedMatrix gptq(const Tensor& weight, const QuantizedFormat& format, const InputMoments& inputs,
                      const GptqOptions& options = {});
 
-/// tr((W - Q) H (W - Q)'): the squared error of the outputs over the calibrated inputs. W, Q [N, K], floating point.
-double output_error(const Tensor& weight, const Tensor& rounded, const InputMoments& inputs);
-
 }  // namespace molt

@@ -10,6 +10,7 @@
 
 #include "compress/grid_search.h"
 #include "compress/inverse_factor.h"
+#include "compress/output_error.h"
 #include "molt/error.h"
 #include "molt/threads.h"
 #include "tests/compress/problems.h"
