@@ -13,7 +13,7 @@
 namespace molt {
 namespace {
 
-constexpr std::int64_t kBundle = 16;  // rows that are multiplied together
+constexpr std::int64_t kBundle = 64;  // rows that are multiplied together: fewer would pack the other factor too often
 
 Eigen::Map<const MatrixXd> matrix_of(const InputMoments& inputs) {
   return {inputs.second.as<double>(), inputs.width(), inputs.width()};

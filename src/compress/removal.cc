@@ -11,7 +11,9 @@
 namespace molt {
 namespace {
 
-constexpr std::int64_t kBundle = 16;  // rows that are multiplied together
+constexpr std::int64_t kBundle = 16;     // rows that are multiplied together
+constexpr std::int64_t kFollowers = 64;  // by a whole block's follow-up: fewer would pack that too often
+constexpr double kDeadShare = 1e-8;      // of the mean of H's diagonal, for inputs that were always 0
 
 using Places = std::vector<Eigen::Index>;
 
@@ -80,7 +82,14 @@ void mark_group(const MatrixXd& factor, const Sparsity& pattern, const double* r
 }  // namespace
 
 InverseHessian::InverseHessian(const InputMoments& inputs, double damping)
-    : hessian_(damped_hessian(inputs, all_columns(inputs.width()), damping)), factor_(inverse_factor(hessian_)) {}
+    : hessian_(damped_hessian(inputs, all_columns(inputs.width()), damping)) {
+  const Matrix<const double> products = inputs.products();
+  const double mean = hessian_.diagonal().mean();
+  for (Eigen::Index j = 0; j < width() && inputs.rows > 0; ++j) {
+    if (products(j, j) == 0) hessian_(j, j) = kDeadShare * mean;
+  }
+  factor_ = inverse_factor(hessian_);
+}
 
 RemovalBlock::RemovalBlock(const InverseHessian& of, Eigen::Index first, Eigen::Index last)
     : begin(first), end(last), factor(of.factor().block(first, first, last - first, last - first)) {
@@ -98,7 +107,7 @@ void sweep_blocks(MatrixXd& weights, const InverseHessian& inverse, std::int64_t
     const MatrixXd lost = step(block, weights);
     if (block.end == width) continue;
     const auto follow = inverse.factor().block(begin, block.end, block.size(), width - block.end);
-    parallel_for(weights.rows(), kBundle, [&](std::int64_t from, std::int64_t to) {
+    parallel_for(weights.rows(), kFollowers, [&](std::int64_t from, std::int64_t to) {
       weights.block(from, block.end, to - from, width - block.end).noalias() -=
           lost.middleRows(from, to - from) * follow;
     });

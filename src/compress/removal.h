@@ -23,7 +23,8 @@
 
 namespace molt {
 
-/// H, damped, and the factor of its inverse.
+/// H, damped, and the factor of its inverse. An input that was always 0 has next to nothing (1e-8 of the mean) on the
+/// diagonal instead of the damping: its weights cost nothing, and go first.
 class InverseHessian {
  public:
   /// Throws Error when the moments are not finite, or cannot be inverted.

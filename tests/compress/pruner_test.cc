@@ -212,6 +212,7 @@ TEST(Pruner, TakesDeadInputsAndSingularMoments) {
           EXPECT_EQ(zeros_in(found), 120) << method;
         }
         if (method == "magnitude") continue;
+        settings.refine = 0;  // which may find a live weight that cancels what others lost
         const MatrixXd found = pruned(method, weight, moments_of(dead, 100), settings);
         for (const Eigen::Index column : {3, 4, 17}) {
           EXPECT_EQ((found.col(column).array() != 0).count(), 0) << method << ", damping " << damping;
