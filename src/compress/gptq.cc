@@ -87,7 +87,7 @@ class Rounding {
       const Eigen::Index begin = bounds_[b];
       const Eigen::Index stop = bounds_[b + 1];
       MatrixXd errors(rows, stop - begin);
-      for (Eigen::Index r = 0; r < rows; ++r) round_block(rest, r, begin, stop, rounded, errors);
+      for (Eigen::Index r = 0; r < rows; ++r) round_block(weights, rest, r, begin, stop, rounded, errors);
       rest.rightCols(width - stop).noalias() -= errors * factor_.block(begin, stop, stop - begin, width - stop);
     }
     for (int sweep = 0; sweep < sweeps_; ++sweep) {
@@ -96,19 +96,27 @@ class Rounding {
     rounded.store(first, result_);
   }
 
+  /// What columns [begin, begin + size) of a row should be: the weights as compensated, or 0 where they are to stay so.
+  static Eigen::RowVectorXd wanted(const MatrixXd& weights, const MatrixXd& rest, Eigen::Index r, Eigen::Index begin,
+                                   Eigen::Index size) {
+    return (weights.row(r).segment(begin, size).array() == 0)
+        .select(Eigen::RowVectorXd::Zero(size), rest.row(r).segment(begin, size));
+  }
+
   /// Rounds columns [begin, stop) of one row; errors: what each lost, over U_jj.
-  void round_block(MatrixXd& rest, Eigen::Index r, Eigen::Index begin, Eigen::Index stop, RoundedRows& rounded,
-                   MatrixXd& errors) const {
+  void round_block(const MatrixXd& weights, MatrixXd& rest, Eigen::Index r, Eigen::Index begin, Eigen::Index stop,
+                   RoundedRows& rounded, MatrixXd& errors) const {
     double* const row = rest.row(r).data();
     for (Eigen::Index i = begin; i < stop; ++i) {
       const std::int64_t group = rounded.group_at(i);
       if (i == 0 || rounded.group_at(i - 1) != group) {
         const std::int64_t size = rounded.group_end(i) - i;
+        const Eigen::RowVectorXd group_values = wanted(weights, rest, r, i, size);
         rounded.set_grid(r, group,
-                         search_grid({row + i, static_cast<std::size_t>(size)},
+                         search_grid({group_values.data(), static_cast<std::size_t>(size)},
                                      {importance_.data() + i, static_cast<std::size_t>(size)}, bits()));
       }
-      const double error = (row[i] - rounded.set_nearest(r, i, row[i])) / factor_(i, i);
+      const double error = (row[i] - rounded.set_nearest(r, i, weights(r, i) == 0 ? 0.0 : row[i])) / factor_(i, i);
       errors(r, i - begin) = error;
       const double* const u = factor_.row(i).data();
       for (Eigen::Index j = i + 1; j < stop; ++j) row[j] -= error * u[j];
