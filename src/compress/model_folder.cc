@@ -15,7 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<const char*, 10> kCopied = {"config.json",
+constexpr std::array<const char*, 11> kCopied = {"config.json",
                                                  "generation_config.json",
                                                  "tokenizer.json",
                                                  "tokenizer_config.json",
@@ -24,7 +24,8 @@ constexpr std::array<const char*, 10> kCopied = {"config.json",
                                                  "merges.txt",
                                                  "added_tokens.json",
                                                  "chat_template.jinja",
-                                                 "LICENSE"};
+                                                 "LICENSE",
+                                                 "pruning.json"};
 
 }  // namespace
 

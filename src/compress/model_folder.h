@@ -35,7 +35,8 @@ class NewFolder {
 /// `path` without slashes at its end, at which nothing exists. Throws Error when something does.
 std::string fresh_path(std::string path);
 
-/// Copies what belongs to a model beside its weights (configuration, tokenizer, licence). Throws Error.
+/// Copies what belongs to a model beside its weights (configuration, tokenizer, licence, how it was pruned). Throws
+/// Error.
 void copy_companions(const std::string& folder, const NewFolder& to);
 
 /// The configuration in the checkpoint's folder. Throws Error.

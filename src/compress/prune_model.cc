@@ -80,6 +80,7 @@ class Run {
     while (pass_.layer() < pass_.layers()) {
       std::optional<PrunedLayer> layer = finished_.find(pass_.layer());
       if (layer) {
+        check_fits(*layer);
         ++report.resumed_layers;
       } else {
         layer = prune_layer();
@@ -98,6 +99,16 @@ class Run {
   }
 
  private:
+  /// Throws Error when a layer that was found is not of this model.
+  void check_fits(const PrunedLayer& layer) const {
+    for (const auto& [name, tensor] : layer.weights) {
+      const Tensor& original = checkpoint_.at(name);
+      if (tensor.dtype() == original.dtype() && tensor.shape() == original.shape()) continue;
+      fail("{}: of the run that was stopped is {} {}, the model's is {} {}: remove that run's folder", name,
+           name_of(tensor.dtype()), to_string(tensor.shape()), name_of(original.dtype()), to_string(original.shape()));
+    }
+  }
+
   PrunedLayer prune_layer() {
     PrunedLayer layer;
     const auto groups = pass_.matrices_by_input();

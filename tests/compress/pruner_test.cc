@@ -95,7 +95,8 @@ TEST(Pruner, MagnitudeAndWandaRemoveTheLeastScores) {
     double least_of_row = std::numeric_limits<double>::infinity();
     for (Eigen::Index i = 0; i < 30; ++i) {
       const double size = std::abs(weight(r, i));
-      (by_size(r, i) == 0 ? most : least) = by_size(r, i) == 0 ? std::max(most, size) : std::min(least, size);
+      if (by_size(r, i) == 0) most = std::max(most, size);
+      if (by_size(r, i) != 0) least = std::min(least, size);
       const double score = size * std::sqrt(inputs.products()(i, i));
       if (by_norm(r, i) == 0) most_of_row = std::max(most_of_row, score);
       if (by_norm(r, i) != 0) least_of_row = std::min(least_of_row, score);
