@@ -22,6 +22,7 @@
 #include "compress/calibration_text.h"
 #include "compress/model_folder.h"
 #include "compress/output_error.h"
+#include "compress/polish.h"
 #include "compress/removal.h"
 #include "model/weight_sources.h"
 
@@ -70,16 +71,18 @@ Mask mask_of(const MatrixXd& weight, const InverseHessian& inverse, const Sparsi
   return least_of_block(scores, sparsity, 0, zeros_of(weight));
 }
 
-/// A way to make removals good: in blocks of so many columns (0: all), together or one by one.
+/// A way to make removals good: in blocks of so many columns (0: all), together or one by one, and perhaps polished.
 struct Way {
   std::string name;
   std::int64_t block;
   bool together;
+  bool polished = false;
 };
 
-const std::vector<Way> kWays = {{"exact", 0, true},        {"blocks of 512", 512, true}, {"of 256", 256, true},
-                                {"of 128", 128, true},     {"of 64", 64, true},          {"of 16", 16, true},
-                                {"one by one", 128, false}};
+const std::vector<Way> kWays = {{"exact", 0, true},           {"of 256, polished", 256, true, true},
+                                {"blocks of 512", 512, true}, {"of 256", 256, true},
+                                {"of 128", 128, true},        {"of 64", 64, true},
+                                {"of 16", 16, true},          {"one by one", 128, false}};
 
 MatrixXd removed(const MatrixXd& weight, const Mask& mask, const InverseHessian& inverse, const Way& way) {
   MatrixXd weights = weight;
@@ -87,6 +90,7 @@ MatrixXd removed(const MatrixXd& weight, const Mask& mask, const InverseHessian&
     const Mask part = mask.middleCols(block.begin, block.size());
     return way.together ? remove_together(block, part, current) : remove_one_by_one(block, part, current);
   });
+  if (way.polished) polish(weight, mask, inverse.hessian(), {}, weights);
   return weights;
 }
 

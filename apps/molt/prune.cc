@@ -128,11 +128,15 @@ void setup_amount(CLI::App& app, Options& options) {
       ->capture_default_str();
   app.add_option(
          "--block", prune.settings.block,
-         "Of mrp methods: columns whose weights go at once. More is closer to the best there is, and slower; 0: "
-         "all, which is the best")
+         "Of mrp methods: columns whose weights are chosen and go at once; 0: all of a row's, an exact and slow "
+         "way that leaves nothing to polish")
       ->type_name("N")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
+  app.add_flag(
+      "--no-polish{false}", prune.settings.polish,
+      "Of mrp-sm and mrp-mm: leave rows as blocks of columns leave them; else what is left of a row is moved to "
+      "where its error is least");
   app.add_option("--refine", prune.settings.refine,
                  "After the choice, exchange up to N removed weights of a row (and block) for kept ones where that "
                  "lessens its error; slow")

@@ -40,6 +40,7 @@ Json identity_of(const std::string& fingerprint, const PruneOptions& options) {
   if (find_pruner(options.method).calibrated) {
     json["damping"] = settings.damping;
     json["block"] = settings.block;
+    json["polish"] = settings.polish;
   }
   json["refine"] = settings.refine;
   if (!options.only.empty()) json["only"] = options.only;
@@ -177,7 +178,7 @@ PruneReport prune_model(const std::string& folder, const std::string& out, const
   const auto windows = windows_of(checkpoint, spec, options);
   const Json identity = identity_of(fingerprint(spec.config, CheckpointWeights(checkpoint)), options);
   PrunedLayers finished(path + ".part", identity);
-  const PruneReport report = Run(checkpoint, spec, options, windows, finished).run();
+  PruneReport report = Run(checkpoint, spec, options, windows, finished).run();
   if (report.matrices.empty()) {
     finished.remove();
     fail("{}: no linear layer of a block matches --only {} and not --skip {}", checkpoint.source(),

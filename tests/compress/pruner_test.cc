@@ -139,15 +139,15 @@ TEST(Pruner, MethodsCostTheLessTheMoreTheyLookAt) {
   for (const PruneSettings& settings :
        {of_share(0.5, 32), of_share(0.7, 32), of_pattern("2:4", 32), of_pattern("4:8", 32)}) {
     std::map<std::string, double> sums;
-    for (std::uint64_t seed = 0; seed < 6; ++seed) {
-      const MatrixXd weight = random_matrix(32, 128, seed);
-      const InputMoments inputs = random_moments(128, seed + 50);
+    for (std::uint64_t seed = 0; seed < 4; ++seed) {
+      const MatrixXd weight = random_matrix(16, 96, seed);
+      const InputMoments inputs = random_moments(96, seed + 50);
       const Rows h = damped(inputs, settings.damping);
       for (const std::string& method : kMethods) {
         const double error = total_error(weight, pruned(method, weight, inputs, settings), h);
         sums[method] += error;
         PruneSettings refined = settings;
-        refined.refine = 20;
+        refined.refine = 10;
         const double better = total_error(weight, pruned(method, weight, inputs, refined), h);
         sums[method + ", refined"] += better;
       }

@@ -11,6 +11,7 @@
 #include "compress/joint_mask.h"
 #include "compress/mask_refinement.h"
 #include "compress/output_error.h"
+#include "compress/polish.h"
 
 namespace molt {
 namespace {
@@ -25,18 +26,26 @@ class MultipleRemoval final : public Pruner {
     MOLT_CHECK(inputs != nullptr && inputs->width() == given.shape()[1]);
     const MatrixXd weight = to_matrix(given);
     check_finite(weight, "pruned");
+    const Sparsity& sparsity = settings.sparsity;
+    const std::int64_t size = block_size(settings.block, sparsity);
+    const InverseHessian inverse(*inputs, settings.damping);
     MatrixXd weights = weight;
-    sweep_blocks(weights, InverseHessian(*inputs, settings.damping), block_size(settings.block, settings.sparsity),
-                 [&](const RemovalBlock& block, MatrixXd& current) {
-                   const Mask zeros = zeros_of(weight.middleCols(block.begin, block.size()));
-                   const MatrixXd part = current.middleCols(block.begin, block.size());
-                   Mask mask = choose(block, part, zeros, settings.sparsity);
-                   if (settings.refine > 0) {
-                     mask = refine_compensated(block, part, settings.sparsity, zeros, std::move(mask), settings.refine);
-                   }
-                   return compensated_ == Ways::together ? remove_together(block, mask, current)
-                                                         : remove_one_by_one(block, mask, current);
-                 });
+    Mask all(weight.rows(), weight.cols());
+    sweep_blocks(weights, inverse, size, [&](const RemovalBlock& block, MatrixXd& current) {
+      const Mask zeros = zeros_of(weight.middleCols(block.begin, block.size()));
+      const MatrixXd part = current.middleCols(block.begin, block.size());
+      Mask mask = choose(block, part, zeros, sparsity);
+      if (settings.refine > 0) {
+        mask = refine_compensated(block, part, sparsity, zeros, std::move(mask), settings.refine);
+      }
+      all.middleCols(block.begin, block.size()) = mask;
+      return compensated_ == Ways::together ? remove_together(block, mask, current)
+                                            : remove_one_by_one(block, mask, current);
+    });
+    const bool exact = size == 0 || size >= weight.cols();
+    if (compensated_ == Ways::together && settings.polish && !exact) {
+      polish(weight, all, inverse.hessian(), {}, weights);
+    }
     return to_tensor(weights, DType::f64);
   }
 
