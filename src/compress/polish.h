@@ -15,9 +15,9 @@
 namespace molt {
 
 struct PolishOptions {
-  int rounds = 2;
-  int steps = 30;            // of a round, at most
-  double least_gain = 1e-5;  // of its error, that a step must bring some row, or the round ends
+  int rounds = 1;
+  int steps = 40;            // of a round, at most
+  double least_gain = 1e-4;  // of its error, that a step must bring some row, or the round ends
 };
 
 /// `weights` [N, K] with zeros where `mask` marks, polished in place. weight: the original [N, K]; hessian [K, K]:

@@ -42,7 +42,7 @@ Sparsity parse_pattern(const std::string& text);
 struct PruneSettings {
   Sparsity sparsity;
   double damping = 0.01;     // times the mean of H's diagonal, added to its diagonal
-  std::int64_t block = 256;  // columns whose removals are compensated at once; 0: all of a row
+  std::int64_t block = 128;  // columns whose removals are compensated at once; 0: all of a row
   int refine = 0;            // most swaps of a removed weight for a kept one, a row and block
   bool polish = true;        // whether rows that were compensated in blocks go on to their optimum (polish.h)
 };
