@@ -9,6 +9,7 @@
 
 #include "compress/calibration_pass.h"
 #include "compress/gptq.h"
+#include "compress/output_error.h"
 #include "io/json_file.h"
 #include "model/weight_sources.h"
 #include "molt/error.h"

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/pair_panels.h"
 #include "kernels/cpu/quantized_matmul.h"
 #include "kernels/reference/reference_backend.h"
 
@@ -20,6 +21,9 @@ class CpuBackend : public ReferenceBackend {
   std::string_view name() const override { return "cpu"; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
+    if (dtype == DType::bf16) {
+      if (auto pairs = pack_pairs(weight)) return pairs;
+    }
     return pack_panels(weight, dtype);
   }
   std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override {
@@ -29,6 +33,8 @@ class CpuBackend : public ReferenceBackend {
               std::int64_t first_out) const override {
     if (const auto* quantized = dynamic_cast<const QuantizedPanels*>(&w)) {
       quantized_matmul(x, *quantized, bias, y, first_out);
+    } else if (const auto* pairs = dynamic_cast<const PairPanels*>(&w)) {
+      pair_matmul(x, *pairs, bias, y, first_out);
     } else {
       panel_matmul(x, w, bias, y, first_out);
     }

@@ -225,6 +225,26 @@ struct QuantizedProduct {
   int64_t y_stride;
 };
 
+/// A panel of weights of which two of every four columns are there (pair_panels.h has the whole layout) comes in blocks
+/// of 32 columns, eight groups of four. Of x each group comes as its six pairs of columns, rounded to bfloat16, two to
+/// 32 bits, and two zeros.
+inline constexpr int kPairBlockColumns = 32;
+inline constexpr int kPairBlockGroups = 8;
+inline constexpr int kPairsAGroup = 8;
+
+/// y [rows, outputs] = x [rows, K] * panel^T + bias, the panel's weights being two of every four.
+struct PairProduct {
+  const void* x;     // what pair_columns() wrote
+  int64_t x_stride;  // numbers of 32 bits
+  int64_t rows;
+  const void* panel;  // aligned to 64 bytes
+  int64_t blocks;
+  int outputs;        // of this panel that exist, 1 to kPanelOutputs
+  const float* bias;  // [outputs], or null
+  float* y;
+  int64_t y_stride;
+};
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable", ...
 
@@ -293,6 +313,11 @@ struct Kernels {
   void (*multiply_panel_int8)(const QuantizedProduct& product);
   /// Weights of 4 bits, in any number of groups.
   void (*multiply_panel_int4)(const QuantizedProduct& product);
+
+  // Products with two weights of every four (pair_gemm.cc).
+  /// The pairs of x [n], zeros beyond n, in `blocks` blocks: blocks * kPairBlockGroups * kPairsAGroup numbers.
+  void (*pair_columns)(const float* x, int64_t n, int64_t blocks, void* pairs);
+  void (*multiply_panel_pairs)(const PairProduct& product);
 };
 
 /// The best table that this machine can run, or the one that use_isa() named.

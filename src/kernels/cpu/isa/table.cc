@@ -1,6 +1,7 @@
 // The table of this instruction set.
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/pair_gemm.h"
 #include "kernels/cpu/isa/panel_gemm.h"
 #include "kernels/cpu/isa/quantized_gemm.h"
 #include "kernels/cpu/isa/vec.h"
@@ -47,6 +48,8 @@ const Kernels kernels = {
     .round_blocks = round_blocks,
     .multiply_panel_int8 = multiply_panel_int8,
     .multiply_panel_int4 = multiply_panel_int4,
+    .pair_columns = pair_columns,
+    .multiply_panel_pairs = multiply_panel_pairs,
 };
 
 }  // namespace molt::MOLT_ISA
