@@ -43,7 +43,7 @@ class State {
   /// Equal to the last bit, of the same model and type.
   bool operator==(const State& other) const;
 
-  /// The memory of the state, layer by layer: for each the last inputs of its convolution [d_conv - 1, channels] in
+  /// The memory of the state, which is the model's backend's, layer by layer: for each the last inputs of its convolution [d_conv - 1, channels] in
   /// float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads, d_state, head_dim]) in float32 or
   /// bfloat16, each padded to 64 bytes.
   std::byte* data() const { return data_.get(); }
@@ -64,13 +64,9 @@ class State {
   static Saved load(const std::string& path, const Model& model);
 
  private:
-  struct Free {
-    void operator()(std::byte* data) const;
-  };
-
   State(std::shared_ptr<const ModelCore> core, StateType type);
 
-  std::unique_ptr<std::byte[], Free> data_;  // aligned to a cache line
+  std::shared_ptr<std::byte> data_;  // its own alone, aligned to a cache line
   std::int64_t bytes_ = 0;
   std::int64_t tokens_ = 0;
   StateType type_ = StateType::f32;

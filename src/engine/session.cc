@@ -98,7 +98,11 @@ class ReducedSequences {
 
 class Session::Impl {
  public:
-  Impl(const Model& model, SessionOptions options) : model_(model), options_(std::move(options)) {
+  Impl(const Model& model, SessionOptions options)
+      : model_(model),
+        options_(std::move(options)),
+        arena_(model.core()->backend().memory()),
+        parked_(model.core()->backend().memory()) {
     if (options_.window < 1) fail("the window must be at least 1 token, not {}", options_.window);
   }
 

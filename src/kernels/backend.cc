@@ -2,18 +2,23 @@
 
 #include "base/fail.h"
 #include "base/registry.h"
+#include "kernels/staged_backend.h"
 #include "kernels/timed_backend.h"
 
 namespace molt {
 
 std::shared_ptr<const Backend> make_backend(std::string_view name) {
   constexpr std::string_view kTimed = "timed:";
+  constexpr std::string_view kStaged = "staged:";
   const bool timed = name.starts_with(kTimed);
   if (timed) name.remove_prefix(kTimed.size());
+  const bool staged = name.starts_with(kStaged);
+  if (staged) name.remove_prefix(kStaged.size());
   const auto& registry = Registry<BackendFactory>::instance();
   const BackendFactory* make = registry.find(name);
   if (make == nullptr) fail("unknown backend '{}'; known: {}", name, fmt::join(registry.names(), ", "));
   std::shared_ptr<const Backend> backend = (*make)();
+  if (staged) backend = std::make_shared<StagedBackend>(std::move(backend), host_memory());
   return timed ? std::make_shared<TimedBackend>(std::move(backend)) : backend;
 }
 

@@ -144,6 +144,14 @@ inline void check_scatter_rows(Matrix<const float> x, std::span<const std::int64
   check_rows(rows, y);
 }
 
+inline void check_copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) {
+  MOLT_CHECK(x.rows == y.rows);
+  for (const ColumnRun& run : runs) {
+    MOLT_CHECK(run.count >= 0 && 0 <= run.from && run.from + run.count <= x.cols);
+    MOLT_CHECK(0 <= run.to && run.to + run.count <= y.cols);
+  }
+}
+
 inline void check_merge_rows(Matrix<const float> x, std::span<const RowMerge> merges) {
   std::vector<bool> is_target(static_cast<std::size_t>(x.rows));
   for (const RowMerge& merge : merges) {

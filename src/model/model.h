@@ -20,7 +20,7 @@ namespace molt {
 struct Batch {
   std::span<const TokenId> ids;             // [T]
   Offsets offsets;                          // [S + 1]
-  std::span<std::byte* const> states;       // [S], whole states, laid out as state_layout(ssm) says
+  std::span<std::byte* const> states;       // [S], whole states in the backend's memory; state_layout(ssm) is theirs
   DType ssm = DType::f32;                   // precision of all of them
   std::span<const std::int64_t> seen = {};  // [S], tokens that each has seen; only for bf16: the rounding's seed
 };
@@ -54,10 +54,10 @@ class ModelCore {
   /// The same from block `first` on, of a stream that stands before it.
   void forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena, Router* router) const;
 
-  /// logits [rows, vocab_size] of rows of the stream: final norm and head.
+  /// logits [rows, vocab_size], on the host, of rows of the stream: final norm and head.
   void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
 
-  /// The weight of the norm before a layer, [d_model].
+  /// The weight of the norm before a layer, [d_model]; like all of the model in the memory of its backend.
   const Tensor& norm_weight(std::int64_t layer) const { return layers_[static_cast<std::size_t>(layer)].norm; }
 
   /// One layer's mixer.

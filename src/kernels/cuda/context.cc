@@ -1,0 +1,124 @@
+#include "kernels/cuda/context.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/fail.h"
+
+namespace molt::cuda {
+namespace {
+
+constexpr std::int64_t kRingBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kLandingBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kAlignment = 256;
+
+std::int64_t rounded_up(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* doing) {
+  if (status == cudaSuccess) return;
+  if (status == cudaErrorMemoryAllocation) {
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    cudaGetLastError();
+    fail(
+        "the GPU is out of memory ({}; {:.1f} of {:.1f} GB are free): take fewer sequences or tokens at a time (--batch, "
+        "--window), or narrower weights and states (--dtype, --state)",
+        doing, static_cast<double>(free) / 1e9, static_cast<double>(total) / 1e9);
+  }
+  fail("CUDA: {} ({}): {}", doing, cudaGetErrorName(status), cudaGetErrorString(status));
+}
+
+void check(cublasStatus_t status, const char* doing) {
+  if (status != CUBLAS_STATUS_SUCCESS) fail("cuBLAS: {}: {}", doing, cublasLtGetStatusString(status));
+}
+
+Context& Context::get() {
+  thread_local Context context;
+  return context;
+}
+
+Context::Context() {
+  int device = 0;
+  check(cudaGetDevice(&device), "finding the GPU");
+  check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device), "asking the GPU for its size");
+  check(cudaDeviceGetAttribute(&block_shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking the GPU for its shared memory");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  check(cublasLtCreate(&blas_), "starting");
+  check(cudaMalloc(&blas_memory_, kBlasBytes), "memory for matrix products");
+  ring_bytes_ = kRingBytes;
+  check(cudaMallocHost(&ring_host_, static_cast<std::size_t>(ring_bytes_)), "page-locked memory");
+  check(cudaMalloc(&ring_device_, static_cast<std::size_t>(ring_bytes_)), "memory for row numbers");
+  check(cudaMallocHost(&landing_, static_cast<std::size_t>(kLandingBytes)), "page-locked memory");
+}
+
+Context::~Context() {
+  // At the end of the process the driver may be gone before: what fails here does not matter.
+  for (auto& [key, plan] : matmul_plans_) {
+    cublasLtMatmulDescDestroy(plan.operation);
+    for (cublasLtMatrixLayout_t layout : {plan.w, plan.x, plan.y}) cublasLtMatrixLayoutDestroy(layout);
+  }
+  cudaFreeHost(landing_);
+  cudaFree(ring_device_);
+  cudaFreeHost(ring_host_);
+  cudaFree(scratch_);
+  cudaFree(blas_memory_);
+  cublasLtDestroy(blas_);
+  cudaStreamDestroy(stream_);
+}
+
+std::byte* Context::scratch(std::int64_t bytes) {
+  if (bytes > scratch_bytes_) {
+    wait();
+    check(cudaFree(scratch_), "giving scratch memory back");
+    scratch_ = nullptr;
+    scratch_bytes_ = 0;
+    check(cudaMalloc(&scratch_, static_cast<std::size_t>(bytes)), "scratch memory of an op");
+    scratch_bytes_ = bytes;
+  }
+  return scratch_;
+}
+
+const std::byte* Context::hand_over(const void* host, std::int64_t bytes) {
+  const std::int64_t room = rounded_up(bytes);
+  if (ring_used_ + room > ring_bytes_) {
+    wait();  // then nothing on the ring is wanted any more
+    ring_used_ = 0;
+  }
+  if (room > ring_bytes_) {
+    cudaFreeHost(ring_host_);
+    cudaFree(ring_device_);
+    ring_host_ = ring_device_ = nullptr;
+    ring_bytes_ = 2 * room;
+    check(cudaMallocHost(&ring_host_, static_cast<std::size_t>(ring_bytes_)), "page-locked memory");
+    check(cudaMalloc(&ring_device_, static_cast<std::size_t>(ring_bytes_)), "memory for row numbers");
+  }
+  std::byte* const to = ring_device_ + ring_used_;
+  if (bytes > 0) {
+    std::memcpy(ring_host_ + ring_used_, host, static_cast<std::size_t>(bytes));
+    check(cudaMemcpyAsync(to, ring_host_ + ring_used_, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+          "handing numbers over");
+  }
+  ring_used_ += room;
+  return to;
+}
+
+void Context::bring(const void* device, void* host, std::int64_t bytes) {
+  if (bytes == 0) return;
+  const bool small = bytes <= kLandingBytes;
+  void* const to = small ? landing_ : host;
+  check(cudaMemcpyAsync(to, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+        "bringing results");
+  wait();
+  if (small) std::memcpy(host, landing_, static_cast<std::size_t>(bytes));
+}
+
+void Context::wait() {
+  check(cudaStreamSynchronize(stream_), "waiting for the GPU");
+}
+
+}  // namespace molt::cuda

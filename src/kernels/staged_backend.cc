@@ -1,0 +1,263 @@
+#include "kernels/staged_backend.h"
+
+#include <vector>
+
+namespace molt {
+namespace {
+
+constexpr std::int64_t kLine = 64;  // bytes
+constexpr std::int64_t kFloat = 4;
+
+}  // namespace
+
+/// One op's arguments: copies are made as they are asked for, what was written goes back at the end.
+class StagedBackend::Call {
+ public:
+  explicit Call(const StagedBackend& backend) : b_(backend), lock_(backend.mutex_), scope_(backend.copies_) {}
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  /// A copy to read.
+  std::byte* bytes(const void* data, std::int64_t size) {
+    if (data == nullptr) return nullptr;
+    for (const Copy& copy : copies_) {
+      if (copy.outside == data && copy.size >= size) return copy.inside;
+    }
+    auto* const outside = static_cast<std::byte*>(const_cast<void*>(data));
+    const auto misalignment = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % kLine);
+    auto* const room = reinterpret_cast<std::byte*>(b_.copies_.floats((misalignment + size + kFloat - 1) / kFloat));
+    copies_.push_back({outside, room + misalignment, size});
+    if (b_.outside_.is_host()) {
+      b_.inner_->memory().upload(outside, copies_.back().inside, size);
+    } else {
+      b_.outside_.download(outside, copies_.back().inside, size);
+    }
+    return copies_.back().inside;
+  }
+  const float* floats(const float* data, std::int64_t count) {
+    return reinterpret_cast<const float*>(bytes(data, count * kFloat));
+  }
+  Matrix<const float> in(Matrix<const float> x) { return {in_place(x), x.rows, x.cols, x.stride}; }
+
+  /// A copy to read and to write: what lies between the rows goes back as it came.
+  Matrix<float> out(Matrix<float> y) {
+    float* const data = in_place(y);
+    written_.push_back({reinterpret_cast<std::byte*>(y.data), reinterpret_cast<std::byte*>(data), extent(y)});
+    return {data, y.rows, y.cols, y.stride};
+  }
+  std::byte* out(void* data, std::int64_t size) {
+    std::byte* const inside = bytes(data, size);
+    written_.push_back({static_cast<std::byte*>(data), inside, size});
+    return inside;
+  }
+
+  void finish() {
+    for (const Copy& copy : written_) {
+      if (copy.size == 0) continue;
+      if (b_.outside_.is_host()) {
+        b_.inner_->memory().download(copy.inside, copy.outside, copy.size);
+      } else {
+        b_.outside_.upload(copy.inside, copy.outside, copy.size);
+      }
+    }
+  }
+
+ private:
+  struct Copy {
+    std::byte *outside, *inside;
+    std::int64_t size;
+  };
+
+  static std::int64_t extent(Matrix<const float> x) {
+    return x.rows == 0 || x.cols == 0 ? 0 : ((x.rows - 1) * x.stride + x.cols) * kFloat;
+  }
+  float* in_place(Matrix<const float> x) { return reinterpret_cast<float*>(bytes(x.data, extent(x))); }
+
+  const StagedBackend& b_;
+  std::lock_guard<std::mutex> lock_;
+  Arena::Scope scope_;
+  std::vector<Copy> copies_, written_;
+};
+
+StagedBackend::StagedBackend(std::shared_ptr<const Backend> inner, const Memory& outside)
+    : inner_(std::move(inner)), outside_(outside), copies_(inner_->memory()) {
+  MOLT_CHECK(outside_.is_host() || inner_->memory().is_host());
+}
+
+void StagedBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
+                           std::int64_t first_out) const {
+  Call call(*this);
+  inner_->matmul(call.in(x), w, call.floats(bias, w.out_features()), call.out(y), first_out);
+  call.finish();
+}
+
+void StagedBackend::embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  Call call(*this);
+  const Tensor copy(table.dtype(), table.shape(), call.bytes(table.data(), table.bytes()), nullptr);
+  inner_->embed(copy, ids, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
+  Call call(*this);
+  inner_->embed(table, ids, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const {
+  Call call(*this);
+  inner_->rms_norm(call.in(x), call.floats(weight, x.cols), eps, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::add_rms_norm(Matrix<float> residual, Matrix<const float> h, const float* weight, float eps,
+                                 Matrix<float> y) const {
+  Call call(*this);
+  inner_->add_rms_norm(call.out(residual), call.in(h), call.floats(weight, h.cols), eps, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps,
+                                   std::int64_t group, bool norm_before_gate, Matrix<float> y) const {
+  Call call(*this);
+  inner_->gated_rms_norm(call.in(x), call.in(z), call.floats(weight, x.cols), eps, group, norm_before_gate,
+                         call.out(y));
+  call.finish();
+}
+
+void StagedBackend::silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const {
+  Call call(*this);
+  inner_->silu_gate(call.in(x), call.in(z), call.out(y));
+  call.finish();
+}
+
+void StagedBackend::softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const {
+  Call call(*this);
+  inner_->softplus(call.in(x), call.floats(bias, x.cols), low, high, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
+                                std::span<float* const> states, Matrix<float> y) const {
+  Call call(*this);
+  std::vector<float*> copies;
+  for (float* state : states) {
+    copies.push_back(reinterpret_cast<float*>(call.out(state, (weight.rows - 1) * weight.cols * kFloat)));
+  }
+  inner_->causal_conv(call.in(x), call.in(weight), call.floats(bias, x.cols), offsets, copies, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const {
+  Call call(*this);
+  inner_->add_rows(call.in(x), call.in(h), call.out(y));
+  call.finish();
+}
+
+namespace {
+
+/// A scan's states of `size` elements each, copied by `call`.
+struct CopiedStates {
+  std::vector<float*> floats;
+  std::vector<RoundedState> rounded;
+
+  template <class Call>
+  CopiedStates(Call& call, const ScanRows& rows, std::int64_t size) {
+    for (float* state : rows.states) floats.push_back(reinterpret_cast<float*>(call.out(state, size * kFloat)));
+    for (const RoundedState& state : rows.rounded) {
+      rounded.push_back({reinterpret_cast<BFloat16*>(call.out(state.data, size * 2)), state.key});
+    }
+  }
+
+  ScanRows of(ScanRows rows) const {
+    rows.states = floats;
+    rows.rounded = rounded;
+    return rows;
+  }
+};
+
+}  // namespace
+
+void StagedBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                   Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
+                                   Matrix<float> y) const {
+  Call call(*this);
+  const CopiedStates states(call, rows, A.rows * A.cols);
+  inner_->selective_scan(call.in(x), call.in(dt), call.in(A), call.in(B), call.in(C), call.floats(D, x.cols),
+                         states.of(rows), call.out(y));
+  call.finish();
+}
+
+void StagedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+                        Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
+                        Matrix<float> y) const {
+  Call call(*this);
+  const CopiedStates states(call, rows, x.cols * (B.cols / groups));
+  inner_->ssd(call.in(x), call.in(dt), {call.floats(A.data(), std::ssize(A)), A.size()}, call.in(B), call.in(C), groups,
+              {call.floats(D.data(), std::ssize(D)), D.size()}, states.of(rows), call.out(y));
+  call.finish();
+}
+
+void StagedBackend::selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
+                                                Matrix<const float> B, const float* m, Offsets offsets,
+                                                float* c) const {
+  Call call(*this);
+  inner_->selective_scan_contribution(call.in(x), call.in(dt), call.in(A), call.in(B), m, offsets, c);
+}
+
+void StagedBackend::ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A,
+                                     Matrix<const float> B, std::int64_t groups, const float* m, Offsets offsets,
+                                     float* c) const {
+  Call call(*this);
+  inner_->ssd_contribution(call.in(x), call.in(dt), {call.floats(A.data(), std::ssize(A)), A.size()}, call.in(B),
+                           groups, m, offsets, c);
+}
+
+void StagedBackend::log_sum_exp(Matrix<const float> x, double* sums) const {
+  Call call(*this);
+  inner_->log_sum_exp(call.in(x), sums);
+}
+
+void StagedBackend::divergence(Matrix<const float> p, Matrix<const float> q, double* sums) const {
+  Call call(*this);
+  inner_->divergence(call.in(p), call.in(q), sums);
+}
+
+void StagedBackend::importance(Matrix<const float> y, Importance metric, float* scores) const {
+  Call call(*this);
+  inner_->importance(call.in(y), metric, scores);
+}
+
+void StagedBackend::best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
+                               std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
+                               float* similarity) const {
+  Call call(*this);
+  inner_->best_match(call.in(x), sources, targets, later_only, match, similarity);
+}
+
+void StagedBackend::gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {
+  Call call(*this);
+  const Matrix<const float> from = call.in(x);  // first: y may be the beginning of x
+  inner_->gather_rows(from, rows, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const {
+  Call call(*this);
+  inner_->copy_columns(call.in(x), runs, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {
+  Call call(*this);
+  inner_->scatter_rows(call.in(x), rows, call.out(y));
+  call.finish();
+}
+
+void StagedBackend::merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const {
+  Call call(*this);
+  inner_->merge_rows(call.out(x), merges, weights);
+  call.finish();
+}
+
+}  // namespace molt
