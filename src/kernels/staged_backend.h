@@ -23,6 +23,10 @@ class StagedBackend : public Backend {
 
   std::string_view name() const override { return inner_->name(); }
   const Memory& memory() const override { return outside_; }
+  std::shared_ptr<const Backend> suited_to(DType dtype) const override {
+    auto suited = inner_->suited_to(dtype);
+    return suited == nullptr ? nullptr : std::make_shared<StagedBackend>(std::move(suited), outside_);
+  }
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return inner_->pack(weight, dtype);
   }

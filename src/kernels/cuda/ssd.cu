@@ -37,12 +37,13 @@ void CudaBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<c
                        static_cast<int>(shape.states),
                        static_cast<int>(shape.groups)};
   const bool rounded = !rows.rounded.empty();
-  const int most_steps = cuda::can_chunk(context, call) ? kMostStepRows : std::numeric_limits<int>::max();
+  const bool narrow = precision_ == DType::bf16;
+  const int most_steps = cuda::can_chunk(context, call, narrow) ? kMostStepRows : std::numeric_limits<int>::max();
   cuda::for_tables(rows, [&](const cuda::SequenceTable& table, int longest) {
     bool any_short = false;
     for (int s = 0; s < table.count; ++s) any_short |= table.length(s) > 0 && table.length(s) <= most_steps;
     if (any_short) cuda::ssd_steps(table, call, rounded, most_steps, context.stream());
-    if (longest > most_steps) cuda::ssd_chunks(context, table, call, rounded, precision_ == DType::bf16, most_steps);
+    if (longest > most_steps) cuda::ssd_chunks(context, table, call, rounded, narrow, most_steps);
   });
 }
 

@@ -32,7 +32,7 @@ bool can_step(int states);
 void ssd_steps(const SequenceTable& table, const Ssd& ssd, bool rounded, int most_rows, cudaStream_t stream);
 
 /// Whether there is a kernel for chunks of this shape on this device.
-bool can_chunk(const Context& context, const Ssd& ssd);
+bool can_chunk(const Context& context, const Ssd& ssd, bool narrow);
 
 /// Runs sequences of more than `least_rows` rows in chunks. `narrow`: x, B, C and what is multiplied by them are
 /// rounded to bfloat16; else all is as exact as float32 (each product is three of TF32).
