@@ -24,6 +24,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -72,6 +73,15 @@ class PackedMatrix {
   virtual std::int64_t bytes() const = 0;
 };
 
+/// A step that was recorded, to be repeated (Backend::record). One thread at a time.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+
+  /// Repeats the step with these ids, as many as were recorded. Returns before it is done (Backend::finish).
+  virtual void replay(std::span<const TokenId> ids) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -86,6 +96,14 @@ class Backend {
   /// The backend for models whose weights are in `dtype`, on the same device; null: this one. A device may compute
   /// scans with the precision that products with these weights have.
   virtual std::shared_ptr<const Backend> suited_to(DType /*dtype*/) const { return nullptr; }
+
+  /// Records what `work` does, for steps that are short beside what it takes to ask for their ops one by one; null where
+  /// that is not done. `work` must have run before, on this thread. It begins with embed(), whose ids differ from replay
+  /// to replay, and does the same each time otherwise, in memory that stays. It is not run here.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) const { return nullptr; }
+
+  /// Whether record() does.
+  virtual bool records() const { return false; }
 
   /// Packs `weight` [out_features, in_features] (f32, f16, bf16 or f64; on the host) for matmul, in `dtype` (f32
   /// or bf16).

@@ -122,19 +122,22 @@ std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> write
   return normed;
 }
 
-void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
-                     Matrix<float> logits) const {
+void ModelCore::head_there(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
+                           Matrix<float> logits) const {
   const Arena::Scope scope(arena);
   const Matrix<float> residual = gather(*backend_, stream.residual, rows, arena);
   const Matrix<float> h = gather(*backend_, stream.h, rows, arena);
   backend_->add_rms_norm(residual, h, final_norm_.as<float>(), config_.norm_eps, h);
+  backend_->matmul(h, *head_, nullptr, logits);
+}
+
+void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
+                     Matrix<float> logits) const {
   const Memory& memory = backend_->memory();
-  if (memory.is_host()) {
-    backend_->matmul(h, *head_, nullptr, logits);
-    return;
-  }
+  if (memory.is_host()) return head_there(stream, rows, arena, logits);
+  const Arena::Scope scope(arena);
   const Matrix<float> there = arena.matrix(logits.rows, logits.cols);
-  backend_->matmul(h, *head_, nullptr, there);
+  head_there(stream, rows, arena, there);
   MOLT_CHECK(logits.stride == logits.cols);
   memory.download(reinterpret_cast<const std::byte*>(there.data), reinterpret_cast<std::byte*>(logits.data),
                   logits.rows * logits.cols * size_of(DType::f32));

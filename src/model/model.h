@@ -54,7 +54,10 @@ class ModelCore {
   /// The same from block `first` on, of a stream that stands before it.
   void forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena, Router* router) const;
 
-  /// logits [rows, vocab_size], on the host, of rows of the stream: final norm and head.
+  /// logits [rows, vocab_size], in the backend's memory, of rows of the stream: final norm and head.
+  void head_there(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
+
+  /// logits [rows, vocab_size], on the host, of rows of the stream.
   void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
 
   /// The weight of the norm before a layer, [d_model]; like all of the model in the memory of its backend.

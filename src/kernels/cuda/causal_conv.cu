@@ -73,6 +73,47 @@ __global__ void __launch_bounds__(kThreads) conv_kernel(const __grid_constant__ 
   if (moves_states) conv.move_state(state, first, length, c);
 }
 
+__device__ inline float4 times_plus(float4 a, float4 b, float4 sum) {
+  return {a.x * b.x + sum.x, a.y * b.y + sum.y, a.z * b.z + sum.z, a.w * b.w + sum.w};
+}
+
+/// The same of four channels a thread, for aligned rows.
+template <int kTaps>
+__global__ void __launch_bounds__(kThreads)
+    conv_in_fours(const __grid_constant__ SequenceTable table, Conv conv, bool moves_states) {
+  const int c = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  const int s = static_cast<int>(blockIdx.y);
+  const int begin = static_cast<int>(blockIdx.z) * kStrip;
+  const int length = table.length(s);
+  if (c >= conv.channels || begin >= length) return;
+  const int first = table.offsets[s];
+  const int end = min(begin + kStrip, length);
+  auto* const state = static_cast<float*>(table.states[s]);
+  const auto four = [](const float* from) { return *reinterpret_cast<const float4*>(from); };
+  float4 bias{0, 0, 0, 0};
+  if (conv.bias != nullptr) bias = four(conv.bias + c);
+  float4 weights[kTaps], window[kTaps];
+#pragma unroll
+  for (int k = 0; k < kTaps; ++k) {
+    weights[k] = four(conv.weight + k * conv.w_stride + c);
+    if (k == 0) continue;
+    const int t = begin - kTaps + k;
+    window[k] = four(t >= 0 ? conv.x.row(first + t) + c : state + (t + kTaps - 1) * conv.channels + c);
+  }
+#pragma unroll 4
+  for (int t = begin; t < end; ++t) {
+#pragma unroll
+    for (int k = 0; k + 1 < kTaps; ++k) window[k] = window[k + 1];
+    window[kTaps - 1] = four(conv.x.row(first + t) + c);
+    float4 sum = bias;
+#pragma unroll
+    for (int k = 0; k < kTaps; ++k) sum = times_plus(weights[k], window[k], sum);
+    *reinterpret_cast<float4*>(conv.y.row(first + t) + c) = {silu(sum.x), silu(sum.y), silu(sum.z), silu(sum.w)};
+  }
+  if (!moves_states) return;
+  for (int i = 0; i < 4; ++i) conv.move_state(state, first, length, c + i);
+}
+
 __global__ void __launch_bounds__(kThreads) conv_states_kernel(const __grid_constant__ SequenceTable table, Conv conv) {
   const int c = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   const int s = static_cast<int>(blockIdx.y);
@@ -91,14 +132,20 @@ void CudaBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight,
                         static_cast<int>(x.cols)};
   const cudaStream_t stream = cuda::Context::get().stream();
   const auto state = [&](std::size_t s, cuda::SequenceTable& table, int slot) { table.states[slot] = states[s]; };
+  bool fours = weight.rows == 4 && cuda::in_fours(x) && cuda::in_fours(y) && cuda::in_fours(weight) &&
+               reinterpret_cast<std::uintptr_t>(bias) % 16 == 0;
+  for (float* s : states) fours = fours && reinterpret_cast<std::uintptr_t>(s) % 16 == 0;
   cuda::for_tables(offsets, state, [&](const cuda::SequenceTable& table, int longest) {
     const bool one_strip = longest <= cuda::kStrip;
-    const dim3 grid(cuda::blocks_for(x.cols, cuda::kThreads), static_cast<unsigned>(table.count),
+    const unsigned blocks = cuda::blocks_for(x.cols, cuda::kThreads);
+    const dim3 grid(fours ? cuda::blocks_for(x.cols, 4 * cuda::kThreads) : blocks, static_cast<unsigned>(table.count),
                     cuda::blocks_for(longest, cuda::kStrip));
-    const auto kernel = weight.rows == 4 ? cuda::conv_kernel<4> : cuda::conv_kernel<0>;
+    const auto kernel = fours               ? cuda::conv_in_fours<4>
+                        : weight.rows == 4 ? cuda::conv_kernel<4>
+                                           : cuda::conv_kernel<0>;
     kernel<<<grid, cuda::kThreads, 0, stream>>>(table, conv, one_strip);
     if (!one_strip) {
-      cuda::conv_states_kernel<<<dim3(grid.x, grid.y), cuda::kThreads, 0, stream>>>(table, conv);
+      cuda::conv_states_kernel<<<dim3(blocks, grid.y), cuda::kThreads, 0, stream>>>(table, conv);
     }
     cuda::check_launch("causal_conv");
   });

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/fail.h"
+#include "kernels/cuda/capture.h"
 
 namespace molt::cuda {
 namespace {
@@ -71,7 +72,12 @@ Context::~Context() {
   cudaStreamDestroy(stream_);
 }
 
+void* Context::blas_memory() const {
+  return capture_ != nullptr ? capture_->blas_memory() : blas_memory_;
+}
+
 std::byte* Context::scratch(std::int64_t bytes) {
+  if (capture_ != nullptr) return capture_->scratch(bytes);
   if (bytes > scratch_bytes_) {
     wait();
     check(cudaFree(scratch_), "giving scratch memory back");
@@ -84,6 +90,12 @@ std::byte* Context::scratch(std::int64_t bytes) {
 }
 
 const std::byte* Context::hand_over(const void* host, std::int64_t bytes) {
+  if (capture_ != nullptr) {
+    std::byte* page_locked = nullptr;
+    std::byte* const to = capture_->hand_over(host, bytes, page_locked);
+    if (bytes > 0) copy_over(page_locked, to, bytes);
+    return to;
+  }
   const std::int64_t room = rounded_up(bytes);
   if (ring_used_ + room > ring_bytes_) {
     wait();  // then nothing on the ring is wanted any more
@@ -100,11 +112,15 @@ const std::byte* Context::hand_over(const void* host, std::int64_t bytes) {
   std::byte* const to = ring_device_ + ring_used_;
   if (bytes > 0) {
     std::memcpy(ring_host_ + ring_used_, host, static_cast<std::size_t>(bytes));
-    check(cudaMemcpyAsync(to, ring_host_ + ring_used_, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
-          "handing numbers over");
+    copy_over(ring_host_ + ring_used_, to, bytes);
   }
   ring_used_ += room;
   return to;
+}
+
+void Context::copy_over(const std::byte* page_locked, std::byte* to, std::int64_t bytes) const {
+  check(cudaMemcpyAsync(to, page_locked, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+        "handing numbers over");
 }
 
 void Context::bring(const void* device, void* host, std::int64_t bytes) {

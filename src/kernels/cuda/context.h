@@ -24,6 +24,8 @@ inline void check_launch(const char* kernel) {
   check(cudaGetLastError(), kernel);
 }
 
+class Capture;
+
 class Context {
  public:
   /// The calling thread's. Throws Error when there is no device.
@@ -39,11 +41,15 @@ class Context {
   int block_shared_bytes() const { return block_shared_bytes_; }
 
   static constexpr std::size_t kBlasBytes = std::size_t{32} << 20;
-  void* blas_memory() const { return blas_memory_; }
+  void* blas_memory() const;
   MatmulPlans& matmul_plans() { return matmul_plans_; }
 
   /// Device memory for one op, 256-byte aligned; the next op overwrites it.
   std::byte* scratch(std::int64_t bytes);
+  std::int64_t scratch_bytes() const { return scratch_bytes_; }
+
+  /// From here on `capture`, unless it is null, gives the memory.
+  void capture_with(Capture* capture) { capture_ = capture; }
 
   /// `bytes` bytes of the host, on the device: readable by what this thread launches next, until many more megabytes
   /// have been handed over. Does not wait for the device.
@@ -61,10 +67,12 @@ class Context {
 
  private:
   Context();
+  void copy_over(const std::byte* page_locked, std::byte* to, std::int64_t bytes) const;
 
   cudaStream_t stream_ = nullptr;
   cublasLtHandle_t blas_ = nullptr;
   void* blas_memory_ = nullptr;
+  Capture* capture_ = nullptr;
   MatmulPlans matmul_plans_;
   int processors_ = 0;
   int block_shared_bytes_ = 0;

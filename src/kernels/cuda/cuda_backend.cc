@@ -2,6 +2,7 @@
 
 #include "base/fail.h"
 #include "base/registry.h"
+#include "kernels/cuda/capture.h"
 #include "kernels/cuda/context.h"
 
 namespace molt {
@@ -29,6 +30,10 @@ CudaBackend::CudaBackend(DType precision)
 
 void CudaBackend::finish() const {
   cuda::Context::get().wait();
+}
+
+std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& work) const {
+  return std::make_unique<cuda::Capture>(work);
 }
 
 std::shared_ptr<const Backend> CudaBackend::suited_to(DType dtype) const {

@@ -21,6 +21,8 @@ class CudaBackend final : public StagedBackend {
   const Memory& memory() const override { return cuda::device_memory(); }
   void finish() const override;
   std::shared_ptr<const Backend> suited_to(DType dtype) const override;
+  std::unique_ptr<Recording> record(const std::function<void()>& work) const override;
+  bool records() const override { return true; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override;
   std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override;

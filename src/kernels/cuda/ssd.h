@@ -36,7 +36,7 @@ bool can_chunk(const Context& context, const Ssd& ssd, bool narrow);
 
 /// Runs sequences of more than `least_rows` rows in chunks. `narrow`: x, B, C and what is multiplied by them are
 /// rounded to bfloat16; else all is as exact as float32 (each product is three of TF32).
-void ssd_chunks(const Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, bool narrow,
+void ssd_chunks(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, bool narrow,
                 int least_rows);
 
 }  // namespace molt::cuda

@@ -1,11 +1,13 @@
 // The state space dual scan in chunks (Dao & Gu 2024, section 6), as products on tensor cores.
 //
-// A block carries some channels of one head through a whole sequence, its state in registers: nothing but x, dt, B, C
-// and y passes through memory. In each chunk of kRows rows, with cum the running sum of dt * m * A:
+// A first pass lays x, B and C out as the products want them (ssd_layout.cu) and sums the steps of each chunk. Then a
+// block carries some channels of one head through a whole sequence, its state in registers: no state passes through
+// memory. In each chunk of kRows rows, with cum the running sum of dt * m * A:
 //   y = exp(cum) * (C S)  +  (C B' * exp(cum_i - cum_j) * dt_j, j <= i) x  +  D x
 //   S = exp(cum_last) S   +  (B * exp(cum_last - cum_j) * dt_j)' x
 // A warp takes 16 rows of y, and a quarter of the state's rows.
 #include "kernels/cuda/ssd.h"
+#include "kernels/cuda/ssd_layout.h"
 #include "kernels/cuda/stored_state.cuh"
 #include "kernels/cuda/tensor_cores.cuh"
 
@@ -15,14 +17,12 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kColumns = 64;  // channels a block
-constexpr double kLog2e = 1.4426950408889634;
 
 /// kStates: the states of a head, rounded up.
 template <class Math, int kStates>
 struct Shape {
   using Element = typename Math::Element;
-  // Float32 with 256 states would not fit in 64 rows.
-  static constexpr int kRows = sizeof(Element) == 4 && kStates > 128 ? 32 : 64;
+  static constexpr int kRows = kChunkRows;
   static constexpr int kWide = kStates + Math::kPad;      // stride of B and C
   static constexpr int kNarrow = kColumns + Math::kPad;   // of x and S
   static constexpr int kTiles = kStates / 16 / kWarps;    // of 16 of the state's rows, a warp
@@ -46,24 +46,27 @@ struct Shared {
   __device__ float between(int i, int j) const { return (cum[i] - cum[j]) + (cum_rest[i] - cum_rest[j]); }
 };
 
-/// Rows [first, first + rows) of m, columns [column, column + cols), into a tile of kRows x kCols; zeros elsewhere.
-template <class Math, int kRows, int kCols>
-__device__ void load_tile(Rows<const float> m, int first, int rows, int column, int cols, bool fours,
-                          typename Math::Element* to, int stride) {
-  if (fours) {
-    constexpr int kAcross = kCols / 4;
-#pragma unroll 8
-    for (int i = threadIdx.x; i < kRows * kAcross; i += kThreads) {
-      const int r = i / kAcross, c = i % kAcross * 4;
-      float4 v{0, 0, 0, 0};
-      if (r < rows && c < cols) v = *reinterpret_cast<const float4*>(m.row(first + r) + column + c);
-      Math::store(to + r * stride + c, v);
-    }
-  } else {
-    for (int i = threadIdx.x; i < kRows * kCols; i += kThreads) {
-      const int r = i / kCols, c = i % kCols;
-      Math::store(to + r * stride + c, r < rows && c < cols ? m.row(first + r)[column + c] : 0.0F);
-    }
+/// Fetches 16 bytes to shared memory while the thread goes on; zeros unless `there`.
+__device__ inline void fetch_16(void* to, const void* from, bool there) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0));
+}
+
+__device__ inline void wait_for_fetches() {
+  asm volatile("cp.async.commit_group;");
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+/// `rows` rows of `cols` columns (a multiple of 16 bytes) into a tile of kRows x kCols; zeros elsewhere.
+template <int kRows, int kCols, class Element>
+__device__ void fetch_tile(const Element* from, std::int64_t from_stride, int rows, int cols, Element* to, int stride) {
+  constexpr int kEach = 16 / sizeof(Element);
+  constexpr int kAcross = kCols / kEach;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < kRows * kAcross; i += kThreads) {
+    const int r = i / kAcross, c = i % kAcross * kEach;
+    const bool there = r < rows && c < cols;
+    fetch_16(to + r * stride + c, there ? from + r * from_stride + c : from, there);
   }
 }
 
@@ -72,8 +75,10 @@ class Block {
  public:
   using S = Shape<Math, kStates>;
 
-  __device__ Block(const Ssd& ssd, int h, int p0, bool fours, Shared<Math, kStates>& shared)
-      : ssd_(ssd), h_(h), p0_(p0), fours_(fours), columns_(min(kColumns, ssd.channels - p0)), sh_(shared) {}
+  using Element = typename Math::Element;
+
+  __device__ Block(const Ssd& ssd, const SsdLayout<Element>& layout, int h, int p0, Shared<Math, kStates>& shared)
+      : ssd_(ssd), layout_(layout), h_(h), p0_(p0), columns_(min(kColumns, ssd.channels - p0)), sh_(shared) {}
 
   template <class T>
   __device__ void run(const SequenceTable& table, int s) {
@@ -82,8 +87,9 @@ class Block {
     const int end = table.offsets[s + 1];
     for (int first = table.offsets[s]; first < end; first += S::kRows) {
       const int rows = min(S::kRows, end - first);
+      fetch(first, rows);
       show_state();
-      load(first, rows);
+      wait_for_fetches();
       __syncthreads();
       if (warp() * 16 < rows) write_y(first, rows);
       move_state(rows);
@@ -130,48 +136,21 @@ class Block {
     }
   }
 
-  __device__ void load(int first, int rows) {
-    const int g = ssd_.group_column(h_);
-    load_tile<Math, S::kRows, kStates>(ssd_.B, first, rows, g, ssd_.states, fours_, sh_.B, S::kWide);
-    load_tile<Math, S::kRows, kStates>(ssd_.C, first, rows, g, ssd_.states, fours_, sh_.C, S::kWide);
-    load_tile<Math, S::kRows, kColumns>(ssd_.x, first, rows, h_ * ssd_.channels + p0_, columns_, fours_, sh_.x,
-                                        S::kNarrow);
-    if (warp() == 0) sum_steps(first, rows);
-  }
-
-  /// One warp: cum, dt and behind.
-  __device__ void sum_steps(int first, int rows) {
-    constexpr int kEach = S::kRows / 32;
-    const int begin = static_cast<int>(threadIdx.x) % 32 * kEach;
-    double sums[kEach];
-    float steps[kEach];
-    double sum = 0;
-    const double rate = static_cast<double>(ssd_.A[h_]) * kLog2e;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const int r = begin + i;
-      steps[i] = r < rows ? ssd_.dt.row(first + r)[h_] : 0.0F;
-      const float m = ssd_.multiplicity != nullptr && r < rows ? ssd_.multiplicity[first + r] : 1.0F;
-      sum += static_cast<double>(steps[i]) * static_cast<double>(m) * rate;
-      sums[i] = sum;
-    }
-    double before = sum;  // of the lanes before and this one
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const double other = __shfl_up_sync(kAllLanes, before, step);
-      if (static_cast<int>(threadIdx.x) % 32 >= step) before += other;
-    }
-    const double total = __shfl_sync(kAllLanes, before, 31);
-    before -= sum;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) {
-      const double cum = before + sums[i];
-      const auto narrow = static_cast<float>(cum);
-      sh_.cum[begin + i] = narrow;
-      sh_.cum_rest[begin + i] = static_cast<float>(cum - static_cast<double>(narrow));
-      sh_.dt[begin + i] = steps[i];
-      sh_.behind[begin + i] = exp2f(static_cast<float>(total - cum)) * steps[i];
-    }
+  __device__ void fetch(int first, int rows) {
+    const Element* const row = layout_.row(first);
+    const int g = h_ / (ssd_.heads / ssd_.groups);
+    fetch_tile<S::kRows, kStates>(row + layout_.B(g), layout_.stride, rows, layout_.states, sh_.B, S::kWide);
+    fetch_tile<S::kRows, kStates>(row + layout_.C(g), layout_.stride, rows, layout_.states, sh_.C, S::kWide);
+    fetch_tile<S::kRows, kColumns>(row + layout_.x(h_) + p0_, layout_.stride, rows, layout_.channels - p0_, sh_.x,
+                                   S::kNarrow);
+    const int r = static_cast<int>(threadIdx.x);
+    if (r >= S::kRows) return;
+    // Behind the last row nothing is added and nothing decays.
+    const float4 steps = layout_.steps(first + min(r, rows - 1), h_);
+    sh_.cum[r] = steps.x;
+    sh_.cum_rest[r] = steps.y;
+    sh_.dt[r] = r < rows ? steps.z : 0.0F;
+    sh_.behind[r] = r < rows ? steps.w : 0.0F;
   }
 
   /// This warp's 16 rows.
@@ -209,15 +188,32 @@ class Block {
       }
       add_rows(y, Math::left_of(products[0], products[1]), sh_.x + j0 * S::kNarrow);
     }
+    store_y(y, first, row0, rows);
+  }
+
+  __device__ void store_y(const float (&y)[S::kColumnTiles][4], int first, int row0, int rows) {
 #pragma unroll
     for (int ct = 0; ct < S::kColumnTiles; ++ct) {
+      const int p = ct * 8 + 2 * lane_.q;
+      if (p >= columns_) continue;
+      const int column = h_ * ssd_.channels + p0_ + p;
+      const bool pair = p + 1 < columns_;
+      const float skip0 = ssd_.D == nullptr ? 0.0F : ssd_.D[column];
+      const float skip1 = ssd_.D == nullptr || !pair ? 0.0F : ssd_.D[column + 1];
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int i = row0 + lane_.g + e / 2 * 8, p = ct * 8 + 2 * lane_.q + e % 2;
-        if (i >= rows || p >= columns_) continue;
-        const int column = h_ * ssd_.channels + p0_ + p;
-        const float skip = ssd_.D == nullptr ? 0.0F : ssd_.D[column] * ssd_.x.row(first + i)[column];
-        ssd_.y.row(first + i)[column] = y[ct][e] + skip;
+      for (int half = 0; half < 2; ++half) {
+        const int i = row0 + lane_.g + half * 8;
+        if (i >= rows) continue;
+        const Element* const x = sh_.x + i * S::kNarrow + p;
+        const float y0 = y[ct][2 * half] + skip0 * static_cast<float>(x[0]);
+        const float y1 = y[ct][2 * half + 1] + skip1 * static_cast<float>(x[1]);
+        float* const to = ssd_.y.row(first + i) + column;
+        if (pair && reinterpret_cast<std::uintptr_t>(to) % 8 == 0) {
+          *reinterpret_cast<float2*>(to) = {y0, y1};
+        } else {
+          to[0] = y0;
+          if (pair) to[1] = y1;
+        }
       }
     }
   }
@@ -255,8 +251,8 @@ class Block {
   }
 
   const Ssd& ssd_;
+  const SsdLayout<Element>& layout_;
   const int h_, p0_;
-  const bool fours_;
   const int columns_;
   Shared<Math, kStates>& sh_;
   const Lane lane_;
@@ -264,14 +260,15 @@ class Block {
 };
 
 template <class Math, int kStates>
-__global__ void __launch_bounds__(kThreads)
-    chunk_kernel(const __grid_constant__ SequenceTable table, const __grid_constant__ Ssd ssd, bool rounded, bool fours,
-                 int least_rows) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename Math::Element) == 2 && kStates <= 128 ? 3 : 1)
+    chunk_kernel(const __grid_constant__ SequenceTable table, const __grid_constant__ Ssd ssd,
+                 const __grid_constant__ SsdLayout<typename Math::Element> layout, bool rounded, int least_rows) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto& shared = *reinterpret_cast<Shared<Math, kStates>*>(memory);
   const int s = static_cast<int>(blockIdx.z);
   if (table.length(s) <= least_rows) return;
-  Block<Math, kStates> block(ssd, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kColumns, fours, shared);
+  Block<Math, kStates> block(ssd, layout, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kColumns,
+                             shared);
   if (rounded) {
     block.template run<__nv_bfloat16>(table, s);
   } else {
@@ -280,23 +277,19 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class Math, int kStates>
-void launch(const Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int least_rows) {
+void launch(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int least_rows) {
+  const auto layout = lay_out<typename Math::Element>(context, table, ssd);
   const auto kernel = chunk_kernel<Math, kStates>;
   constexpr int kBytes = sizeof(Shared<Math, kStates>);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "shared memory of ssd");
-  const auto in_fours = [](Rows<const float> m) {
-    return reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 4 == 0;
-  };
-  const bool fours =
-      in_fours(ssd.x) && in_fours(ssd.B) && in_fours(ssd.C) && ssd.channels % 4 == 0 && ssd.states % 4 == 0;
   const dim3 grid(blocks_for(ssd.channels, kColumns), static_cast<unsigned>(ssd.heads),
                   static_cast<unsigned>(table.count));
-  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, ssd, rounded, fours, least_rows);
+  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, ssd, layout, rounded, least_rows);
   check_launch("ssd in chunks");
 }
 
 template <class Math>
-void launch(const Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int least_rows) {
+void launch(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int least_rows) {
   if (ssd.states <= 64) return launch<Math, 64>(context, table, ssd, rounded, least_rows);
   if (ssd.states <= 128) return launch<Math, 128>(context, table, ssd, rounded, least_rows);
   launch<Math, 256>(context, table, ssd, rounded, least_rows);
@@ -316,7 +309,7 @@ bool can_chunk(const Context& context, const Ssd& ssd, bool narrow) {
   return bytes <= context.block_shared_bytes();
 }
 
-void ssd_chunks(const Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, bool narrow,
+void ssd_chunks(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, bool narrow,
                 int least_rows) {
   if (narrow) {
     launch<Narrow>(context, table, ssd, rounded, least_rows);
