@@ -12,6 +12,7 @@ constexpr int kRowsABlock = 4;
 /// Calls body(t, i) on all elements of rows x cols: blocks of kThreads columns and kRowsABlock rows.
 template <class Body>
 __global__ void __launch_bounds__(kThreads) elements_kernel(std::int64_t rows, std::int64_t cols, Body body) {
+  begin();
   const std::int64_t i = blockIdx.y * std::int64_t{kThreads} + threadIdx.x;
   if (i >= cols) return;
   const std::int64_t first = blockIdx.x * std::int64_t{kRowsABlock};
@@ -25,8 +26,7 @@ template <class Body>
 void for_elements(std::int64_t rows, std::int64_t cols, const char* name, Body body) {
   if (rows == 0 || cols == 0) return;
   const dim3 grid(blocks_for(rows, kRowsABlock), blocks_for(cols, kThreads));
-  elements_kernel<<<grid, kThreads, 0, Context::get().stream()>>>(rows, cols, body);
-  check_launch(name);
+  launch_early(Context::get(), name, elements_kernel<Body>, grid, kThreads, 0, rows, cols, body);
 }
 
 /// log(1 + exp(v)), exact to rounding at both ends.

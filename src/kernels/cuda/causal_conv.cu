@@ -35,6 +35,7 @@ struct Conv {
 template <int kTaps>
 __global__ void __launch_bounds__(kThreads) conv_kernel(const __grid_constant__ SequenceTable table, Conv conv,
                                                         bool moves_states) {
+  begin();
   const int c = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   const int s = static_cast<int>(blockIdx.y);
   const int begin = static_cast<int>(blockIdx.z) * kStrip;
@@ -81,6 +82,7 @@ __device__ inline float4 times_plus(float4 a, float4 b, float4 sum) {
 template <int kTaps>
 __global__ void __launch_bounds__(kThreads)
     conv_in_fours(const __grid_constant__ SequenceTable table, Conv conv, bool moves_states) {
+  begin();
   const int c = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) * 4;
   const int s = static_cast<int>(blockIdx.y);
   const int begin = static_cast<int>(blockIdx.z) * kStrip;
@@ -115,6 +117,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads) conv_states_kernel(const __grid_constant__ SequenceTable table, Conv conv) {
+  begin();
   const int c = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   const int s = static_cast<int>(blockIdx.y);
   if (c >= conv.channels || table.length(s) == 0) return;
@@ -130,7 +133,7 @@ void CudaBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight,
   if (x.cols == 0) return;
   const cuda::Conv conv{x, weight.data, weight.stride, bias, y, static_cast<int>(weight.rows),
                         static_cast<int>(x.cols)};
-  const cudaStream_t stream = cuda::Context::get().stream();
+  const cuda::Context& context = cuda::Context::get();
   const auto state = [&](std::size_t s, cuda::SequenceTable& table, int slot) { table.states[slot] = states[s]; };
   bool fours = weight.rows == 4 && cuda::in_fours(x) && cuda::in_fours(y) && cuda::in_fours(weight) &&
                reinterpret_cast<std::uintptr_t>(bias) % 16 == 0;
@@ -143,11 +146,11 @@ void CudaBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight,
     const auto kernel = fours               ? cuda::conv_in_fours<4>
                         : weight.rows == 4 ? cuda::conv_kernel<4>
                                            : cuda::conv_kernel<0>;
-    kernel<<<grid, cuda::kThreads, 0, stream>>>(table, conv, one_strip);
+    cuda::launch_early(context, "causal_conv", kernel, grid, cuda::kThreads, 0, table, conv, one_strip);
     if (!one_strip) {
-      cuda::conv_states_kernel<<<dim3(blocks, grid.y), cuda::kThreads, 0, stream>>>(table, conv);
+      cuda::launch_early(context, "causal_conv", cuda::conv_states_kernel, dim3(blocks, grid.y), cuda::kThreads, 0,
+                         table, conv);
     }
-    cuda::check_launch("causal_conv");
   });
 }
 

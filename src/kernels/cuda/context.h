@@ -38,6 +38,8 @@ class Context {
   cudaStream_t stream() const { return stream_; }
   cublasLtHandle_t blas() const { return blas_; }
   int processors() const { return processors_; }
+  /// Whether a kernel can start before the one before it has ended.
+  bool starts_early() const { return starts_early_; }
   int block_shared_bytes() const { return block_shared_bytes_; }
 
   static constexpr std::size_t kBlasBytes = std::size_t{32} << 20;
@@ -75,6 +77,7 @@ class Context {
   Capture* capture_ = nullptr;
   MatmulPlans matmul_plans_;
   int processors_ = 0;
+  bool starts_early_ = false;
   int block_shared_bytes_ = 0;
   std::byte* scratch_ = nullptr;
   std::int64_t scratch_bytes_ = 0;

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/cuda/context.h"
 #include "tensor/tensor.h"
@@ -20,6 +21,47 @@ struct Rows {
   Rows(const Matrix<T>& m) : data(m.data), stride(m.stride) {}  // NOLINT(google-explicit-constructor)
   __device__ T* row(std::int64_t t) const { return data + t * stride; }
 };
+
+// Where kernels are short, one is started while the one before it still runs, and waits for that one's end itself: its
+// start is hidden, and what does not depend on the other, weights above all, is on its way (programmatic dependent
+// launch, on compute capability 9.0). Each kernel that is launched so calls begin() in all of its threads, before it
+// reads or writes what others write or read. Launched otherwise, or on older devices, all of this does nothing.
+
+/// Lets the next kernel start; it will wait.
+__device__ inline void let_next_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/// Waits for the kernel before.
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ inline void begin() {
+  let_next_start();
+  wait_for_previous();
+}
+
+/// Launches a kernel that calls begin().
+template <class... Parameters, class... Arguments>
+void launch_early(const Context& context, const char* name, void (*kernel)(Parameters...), dim3 grid, int threads,
+                  std::size_t shared, Arguments&&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared;
+  config.stream = context.stream();
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = context.starts_early() ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...), name);
+}
 
 constexpr unsigned kAllLanes = 0xffffffffU;
 

@@ -1,5 +1,4 @@
-// Matrix products. A few rows, as in decoding, are bound by reading the weights once: a warp an output. More rows go to
-// cuBLASLt, in float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
+// Matrix products. A few rows, as in decoding, are bound by reading the weights once. More rows go to cuBLASLt, in float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/packed_matrix.h"
@@ -15,24 +14,21 @@ constexpr std::int64_t kFewRows = 4;
 
 // --- A few rows.
 
-/// Eight weights, or four, from 16 bytes.
+/// Weights from 16 bytes.
 template <class T>
 struct Pack;
 template <>
 struct Pack<float> {
   static constexpr int kCount = 4;
-  float values[4];
-  __device__ explicit Pack(const float* from) {
-    const float4 v = __ldcs(reinterpret_cast<const float4*>(from));
-    values[0] = v.x, values[1] = v.y, values[2] = v.z, values[3] = v.w;
+  static __device__ void unpack(uint4 v, float (&values)[4]) {
+    values[0] = __uint_as_float(v.x), values[1] = __uint_as_float(v.y);
+    values[2] = __uint_as_float(v.z), values[3] = __uint_as_float(v.w);
   }
 };
 template <>
 struct Pack<__nv_bfloat16> {
   static constexpr int kCount = 8;
-  float values[8];
-  __device__ explicit Pack(const __nv_bfloat16* from) {
-    const uint4 v = __ldcs(reinterpret_cast<const uint4*>(from));
+  static __device__ void unpack(uint4 v, float (&values)[8]) {
     const unsigned words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -42,13 +38,36 @@ struct Pack<__nv_bfloat16> {
   }
 };
 
-/// y[t, n] for kRows rows: a warp an output. The rows of x stand in shared memory, rounded as T is.
-template <class T, int kRows>
+constexpr int kSlices = 4;                           // of an output's weights, a warp each
+constexpr int kOutputs = kThreads / 32 / kSlices;    // a block, at a time
+
+/// y[t, n] for kRows rows. The rows of x stand in shared memory, rounded as T is; weights are fetched an output ahead,
+/// the first ones before the kernel before this one has ended. kPacks: of 16 bytes, that a lane takes of a slice.
+template <class T, int kRows, int kPacks>
 __global__ void __launch_bounds__(kThreads)
     few_rows_kernel(Rows<const float> x, int in, const T* w, std::int64_t w_stride, const float* bias, int outputs,
                     Rows<float> y) {
   extern __shared__ float inputs[];  // [kRows, w_stride]
+  __shared__ float parts[2][kOutputs][kSlices][kRows];
+  constexpr int kCount = Pack<T>::kCount;
   const int padded = static_cast<int>(w_stride);
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const int slice = warp % kSlices, which = warp / kSlices;
+  // A lane's packs: kSlices * 32 of them apart, the slices interleaved.
+  const auto place = [&](int i) { return ((i * kSlices + slice) * 32 + lane) * kCount; };
+  uint4 ahead[kPacks];
+  const auto fetch = [&](int n) {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      ahead[i] = {0, 0, 0, 0};
+      if (n < outputs && place(i) < padded) ahead[i] = __ldcs(reinterpret_cast<const uint4*>(w + n * w_stride + place(i)));
+    }
+  };
+  const int step = static_cast<int>(gridDim.x) * kOutputs;
+  int n = static_cast<int>(blockIdx.x) * kOutputs + which;
+  let_next_start();
+  fetch(n);
+  wait_for_previous();
   for (int i = threadIdx.x; i < kRows * padded; i += kThreads) {
     const int t = i / padded, k = i % padded;
     float v = k < in ? x.row(t)[k] : 0.0F;
@@ -56,59 +75,85 @@ __global__ void __launch_bounds__(kThreads)
     inputs[i] = v;
   }
   __syncthreads();
-  constexpr int kCount = Pack<T>::kCount;
-  const int lane = threadIdx.x % 32;
-  const int warps = static_cast<int>(gridDim.x) * (kThreads / 32);
-  for (int n = static_cast<int>(blockIdx.x) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32; n < outputs;
-       n += warps) {
-    const T* const row = w + n * w_stride;
+  for (int round = 0; n - which < outputs; n += step, round ^= 1) {
     float sums[kRows] = {};
-#pragma unroll 4
-    for (int k = lane * kCount; k < padded; k += 32 * kCount) {
-      const Pack<T> weights(row + k);
+    uint4 now[kPacks];
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) now[i] = ahead[i];
+    fetch(n + step);
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (place(i) >= padded) break;
+      float weights[kCount];
+      Pack<T>::unpack(now[i], weights);
 #pragma unroll
       for (int t = 0; t < kRows; ++t) {
 #pragma unroll
-        for (int i = 0; i < kCount; i += 4) {
-          const float4 v = *reinterpret_cast<const float4*>(inputs + t * padded + k + i);
-          sums[t] += weights.values[i] * v.x + weights.values[i + 1] * v.y + weights.values[i + 2] * v.z +
-                     weights.values[i + 3] * v.w;
+        for (int k = 0; k < kCount; k += 4) {
+          const float4 v = *reinterpret_cast<const float4*>(inputs + t * padded + place(i) + k);
+          sums[t] += weights[k] * v.x + weights[k + 1] * v.y + weights[k + 2] * v.z + weights[k + 3] * v.w;
         }
       }
     }
 #pragma unroll
     for (int t = 0; t < kRows; ++t) {
       const float sum = warp_sum(sums[t]);
-      if (lane == 0) y.row(t)[n] = bias == nullptr ? sum : sum + bias[n];
+      if (lane == 0) parts[round][which][slice][t] = sum;
+    }
+    __syncthreads();
+    if (slice == 0 && lane < kRows && n < outputs) {
+      float sum = bias == nullptr ? 0.0F : bias[n];
+#pragma unroll
+      for (int s = 0; s < kSlices; ++s) sum += parts[round][which][s][lane];
+      y.row(lane)[n] = sum;
     }
   }
 }
 
-template <class T, int kRows>
+constexpr int kMostPacks = 10;
+
+template <class T, int kRows, int kPacks>
 void launch_few(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
   const Context& context = Context::get();
   const auto shared = static_cast<std::size_t>(kRows * w.stride() * 4);
-  const auto kernel = few_rows_kernel<T, kRows>;
-  if (shared > 48 << 10) {
+  const auto kernel = few_rows_kernel<T, kRows, kPacks>;
+  if (shared > 47 << 10) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "shared memory of a product");
   }
-  const unsigned most = static_cast<unsigned>(context.processors()) * 8;
-  const unsigned grid = std::min(blocks_for(y.cols, kThreads / 32), most);
-  kernel<<<grid, kThreads, shared, context.stream()>>>(x, static_cast<int>(x.cols),
-                                                       reinterpret_cast<const T*>(w.row(first)), w.stride(), bias,
-                                                       static_cast<int>(y.cols), y);
-  check_launch("matmul of a few rows");
+  const unsigned most = static_cast<unsigned>(context.processors()) * 4;
+  const unsigned grid = std::min(blocks_for(y.cols, kOutputs), most);
+  launch_early(context, "matmul of a few rows", kernel, grid, kThreads, shared, x, static_cast<int>(x.cols),
+               reinterpret_cast<const T*>(w.row(first)), w.stride(), bias, static_cast<int>(y.cols), y);
+}
+
+/// Packs that a lane takes of a slice.
+std::int64_t packs(const PackedRows& w) {
+  const std::int64_t at_once = 32 * kSlices * 16 / size_of(w.stored());
+  return (w.stride() + at_once - 1) / at_once;
+}
+
+template <class T, int kRows>
+void few_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
+  if (packs(w) <= 3) return launch_few<T, kRows, 3>(x, w, bias, y, first);
+  if (packs(w) <= 5) return launch_few<T, kRows, 5>(x, w, bias, y, first);
+  launch_few<T, kRows, kMostPacks>(x, w, bias, y, first);
 }
 
 template <class T>
 void few_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
   switch (x.rows) {
-    case 1: return launch_few<T, 1>(x, w, bias, y, first);
-    case 2: return launch_few<T, 2>(x, w, bias, y, first);
-    case 3: return launch_few<T, 3>(x, w, bias, y, first);
-    default: return launch_few<T, 4>(x, w, bias, y, first);
+    case 1: return few_rows<T, 1>(x, w, bias, y, first);
+    case 2: return few_rows<T, 2>(x, w, bias, y, first);
+    case 3: return few_rows<T, 3>(x, w, bias, y, first);
+    default: return few_rows<T, 4>(x, w, bias, y, first);
   }
+}
+
+/// Whether few_rows takes them.
+bool are_few(Matrix<const float> x, const PackedRows& w) {
+  return x.rows <= kFewRows && packs(w) <= kMostPacks &&
+         x.rows * w.stride() * 4 < Context::get().block_shared_bytes() - (1 << 10);
 }
 
 // --- Many rows.
@@ -252,8 +297,7 @@ void CudaBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const flo
   shapes::check_matmul(x, w, y, first_out);
   if (y.rows == 0 || y.cols == 0) return;
   const auto& rows = cuda::PackedRows::of(w);
-  const std::int64_t shared = x.rows * rows.stride() * 4;
-  if (x.rows > cuda::kFewRows || shared > cuda::Context::get().block_shared_bytes()) {
+  if (!cuda::are_few(x, rows)) {
     cuda::many_rows(x, rows, bias, y, first_out);
   } else {
     const float* const part = bias == nullptr ? nullptr : bias + first_out;

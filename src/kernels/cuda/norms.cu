@@ -14,6 +14,7 @@ template <bool kAdd>
 __global__ void __launch_bounds__(kThreads)
     norm_kernel(Rows<float> x, Rows<const float> h, const float* weight, float eps, int cols, Rows<float> y) {
   __shared__ float room[32];
+  begin();
   float* const from = x.row(blockIdx.x);
   float* const to = y.row(blockIdx.x);
   float squares = 0;
@@ -37,6 +38,7 @@ template <bool kAdd, int kKept>
 __global__ void __launch_bounds__(kThreads)
     norm_in_fours(Rows<float> x, Rows<const float> h, const float* weight, float eps, int cols, Rows<float> y) {
   __shared__ float room[32];
+  begin();
   auto* const from = reinterpret_cast<float4*>(x.row(blockIdx.x));
   const auto* const added = reinterpret_cast<const float4*>(h.row(blockIdx.x));
   float4 kept[kKept];
@@ -64,23 +66,20 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kAdd>
 void norm(Matrix<float> x, Matrix<const float> h, const float* weight, float eps, Matrix<float> y) {
   if (x.rows == 0 || x.cols == 0) return;
-  const cudaStream_t stream = Context::get().stream();
   const auto rows = static_cast<unsigned>(x.rows);
   const int cols = static_cast<int>(x.cols);
   constexpr int kKept = 8;
   const bool aligned = reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
-  if (in_fours(x) && in_fours(y) && (!kAdd || in_fours(h)) && aligned && cols <= 4 * kThreads * kKept) {
-    norm_in_fours<kAdd, kKept><<<rows, kThreads, 0, stream>>>(x, h, weight, eps, cols, y);
-  } else {
-    norm_kernel<kAdd><<<rows, kThreads, 0, stream>>>(x, h, weight, eps, cols, y);
-  }
-  check_launch("rms_norm");
+  const bool fours = in_fours(x) && in_fours(y) && (!kAdd || in_fours(h)) && aligned && cols <= 4 * kThreads * kKept;
+  const auto kernel = fours ? norm_in_fours<kAdd, kKept> : norm_kernel<kAdd>;
+  launch_early(Context::get(), "rms_norm", kernel, rows, kThreads, 0, x, h, weight, eps, cols, y);
 }
 
 __global__ void __launch_bounds__(kThreads)
     gated_norm_kernel(Rows<const float> x, Rows<const float> z, const float* weight, float eps, int group, bool before,
                       Rows<float> y) {
   __shared__ float room[32];
+  begin();
   const int first = static_cast<int>(blockIdx.y) * group;
   const float* const from = x.row(blockIdx.x) + first;
   const float* const gate = z.row(blockIdx.x) + first;
@@ -102,6 +101,7 @@ __global__ void __launch_bounds__(kThreads) gated_norm_in_fours(Rows<const float
                                                                 const float* weight, float eps, int group, bool before,
                                                                 Rows<float> y) {
   __shared__ float room[32];
+  begin();
   const int first = static_cast<int>(blockIdx.y) * group;
   const auto* const from = reinterpret_cast<const float4*>(x.row(blockIdx.x) + first);
   const auto* const gate = reinterpret_cast<const float4*>(z.row(blockIdx.x) + first);
@@ -153,9 +153,8 @@ void CudaBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, c
   const bool fours = cuda::in_fours(x) && cuda::in_fours(z) && cuda::in_fours(y) && group % 4 == 0 &&
                      reinterpret_cast<std::uintptr_t>(weight) % 16 == 0 && group <= 4 * cuda::kThreads * kKept;
   const auto kernel = fours ? cuda::gated_norm_in_fours<kKept> : cuda::gated_norm_kernel;
-  kernel<<<grid, cuda::kThreads, 0, cuda::Context::get().stream()>>>(x, z, weight, eps, static_cast<int>(group),
-                                                                     norm_before_gate, y);
-  cuda::check_launch("gated_rms_norm");
+  cuda::launch_early(cuda::Context::get(), "gated_rms_norm", kernel, grid, cuda::kThreads, 0, x, z, weight, eps,
+                     static_cast<int>(group), norm_before_gate, y);
 }
 
 }  // namespace molt

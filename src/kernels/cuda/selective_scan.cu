@@ -27,6 +27,7 @@ struct Scan {
 /// kLanes lanes a channel: kLanes * kEach >= states.
 template <int kLanes, class T>
 __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ SequenceTable table, Scan scan) {
+  begin();
   const int s = static_cast<int>(blockIdx.y);
   const int d_wanted = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) / kLanes;
   const bool mine = d_wanted < scan.channels;
@@ -86,24 +87,20 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ 
 }
 
 template <int kLanes>
-void launch(const SequenceTable& table, const Scan& scan, bool rounded, cudaStream_t stream) {
+void launch(const Context& context, const SequenceTable& table, const Scan& scan, bool rounded) {
   const dim3 grid(blocks_for(std::int64_t{scan.channels} * kLanes, kThreads), static_cast<unsigned>(table.count));
-  if (rounded) {
-    scan_kernel<kLanes, __nv_bfloat16><<<grid, kThreads, 0, stream>>>(table, scan);
-  } else {
-    scan_kernel<kLanes, float><<<grid, kThreads, 0, stream>>>(table, scan);
-  }
-  check_launch("selective_scan");
+  const auto kernel = rounded ? scan_kernel<kLanes, __nv_bfloat16> : scan_kernel<kLanes, float>;
+  launch_early(context, "selective_scan", kernel, grid, kThreads, 0, table, scan);
 }
 
-void launch(int lanes, const SequenceTable& table, const Scan& scan, bool rounded, cudaStream_t stream) {
+void launch(const Context& context, int lanes, const SequenceTable& table, const Scan& scan, bool rounded) {
   switch (lanes) {
-    case 1: return launch<1>(table, scan, rounded, stream);
-    case 2: return launch<2>(table, scan, rounded, stream);
-    case 4: return launch<4>(table, scan, rounded, stream);
-    case 8: return launch<8>(table, scan, rounded, stream);
-    case 16: return launch<16>(table, scan, rounded, stream);
-    default: return launch<32>(table, scan, rounded, stream);
+    case 1: return launch<1>(context, table, scan, rounded);
+    case 2: return launch<2>(context, table, scan, rounded);
+    case 4: return launch<4>(context, table, scan, rounded);
+    case 8: return launch<8>(context, table, scan, rounded);
+    case 16: return launch<16>(context, table, scan, rounded);
+    default: return launch<32>(context, table, scan, rounded);
   }
 }
 
@@ -124,7 +121,7 @@ void CudaBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, 
   int lanes = 1;
   while (lanes * cuda::kEach < shape.states) lanes *= 2;
   cuda::for_tables(rows, [&](const cuda::SequenceTable& table, int) {
-    cuda::launch(lanes, table, scan, !rows.rounded.empty(), context.stream());
+    cuda::launch(context, lanes, table, scan, !rows.rounded.empty());
   });
 }
 

@@ -42,7 +42,7 @@ void CudaBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<c
   cuda::for_tables(rows, [&](const cuda::SequenceTable& table, int longest) {
     bool any_short = false;
     for (int s = 0; s < table.count; ++s) any_short |= table.length(s) > 0 && table.length(s) <= most_steps;
-    if (any_short) cuda::ssd_steps(table, call, rounded, most_steps, context.stream());
+    if (any_short) cuda::ssd_steps(context, table, call, rounded, most_steps);
     if (longest > most_steps) cuda::ssd_chunks(context, table, call, rounded, narrow, most_steps);
   });
 }

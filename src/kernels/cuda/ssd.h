@@ -29,7 +29,7 @@ struct Ssd {
 bool can_step(int states);
 
 /// Runs sequences of no more than `most_rows` rows, row by row, exact to rounding.
-void ssd_steps(const SequenceTable& table, const Ssd& ssd, bool rounded, int most_rows, cudaStream_t stream);
+void ssd_steps(const Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int most_rows);
 
 /// Whether there is a kernel for chunks of this shape on this device.
 bool can_chunk(const Context& context, const Ssd& ssd, bool narrow);

@@ -1,7 +1,7 @@
 // The state space dual scan in chunks (Dao & Gu 2024, section 6), as products on tensor cores.
 //
-// A first pass lays x, B and C out as the products want them (ssd_layout.cu) and sums the steps of each chunk. Then a
-// block carries some channels of one head through a whole sequence, its state in registers: no state passes through
+// A first pass lays x, B and C out as the products want them (ssd_layout.cu) and sums the steps of each chunk, a second
+// one multiplies C B', which the heads of a group share. Then a block carries some channels of one head through a whole sequence, its state in registers: no state passes through
 // memory. In each chunk of kRows rows, with cum the running sum of dt * m * A:
 //   y = exp(cum) * (C S)  +  (C B' * exp(cum_i - cum_j) * dt_j, j <= i) x  +  D x
 //   S = exp(cum_last) S   +  (B * exp(cum_last - cum_j) * dt_j)' x
@@ -25,6 +25,7 @@ struct Shape {
   static constexpr int kRows = kChunkRows;
   static constexpr int kWide = kStates + Math::kPad;      // stride of B and C
   static constexpr int kNarrow = kColumns + Math::kPad;   // of x and S
+  static constexpr int kGram = kRows + Math::kPad;        // of C B'
   static constexpr int kTiles = kStates / 16 / kWarps;    // of 16 of the state's rows, a warp
   static constexpr int kColumnTiles = kColumns / 8;
 };
@@ -37,6 +38,7 @@ struct Shared {
   alignas(16) Element C[S::kRows * S::kWide];
   alignas(16) Element x[S::kRows * S::kNarrow];
   alignas(16) Element state[kStates * S::kNarrow];
+  alignas(16) Element gram[S::kRows * S::kGram];
   // Decays are powers of 2, their exponents sums of two floats: a difference of large ones is exact.
   float cum[S::kRows], cum_rest[S::kRows];
   float dt[S::kRows];
@@ -70,6 +72,65 @@ __device__ void fetch_tile(const Element* from, std::int64_t from_stride, int ro
   }
 }
 
+/// C B' of a chunk of a group: a warp takes 16 rows and those before them.
+template <class Math, int kStates>
+__global__ void __launch_bounds__(kThreads) gram_kernel(const __grid_constant__ SequenceTable table,
+                                                        const __grid_constant__ SsdLayout<typename Math::Element> layout,
+                                                        int least_rows) {
+  using S = Shape<Math, kStates>;
+  using Element = typename Math::Element;
+  extern __shared__ __align__(16) unsigned char memory[];
+  auto* const B = reinterpret_cast<Element*>(memory);
+  Element* const C = B + S::kRows * S::kWide;
+  const int s = static_cast<int>(blockIdx.z), g = static_cast<int>(blockIdx.y);
+  const int first = table.offsets[s] + static_cast<int>(blockIdx.x) * S::kRows;
+  const int rows = min(S::kRows, table.offsets[s + 1] - first);
+  if (table.length(s) <= least_rows || rows <= 0) return;
+  const Element* const row = layout.row(first);
+  fetch_tile<S::kRows, kStates>(row + layout.B(g), layout.stride, rows, layout.states, B, S::kWide);
+  fetch_tile<S::kRows, kStates>(row + layout.C(g), layout.stride, rows, layout.states, C, S::kWide);
+  wait_for_fetches();
+  __syncthreads();
+  const Lane lane;
+  const int row0 = static_cast<int>(threadIdx.x) / 32 * 16;
+  for (int j0 = 0; j0 <= row0; j0 += 16) {
+    float products[2][4] = {};
+#pragma unroll 4
+    for (int k = 0; k < kStates; k += 16) {
+      const auto c = Math::left_along(C + row0 * S::kWide + k, S::kWide);
+      typename Math::Right b0, b1;
+      Math::right_along(B + j0 * S::kWide + k, S::kWide, b0, b1);
+      Math::add_product(products[0], c, b0);
+      Math::add_product(products[1], c, b1);
+    }
+#pragma unroll
+    for (int t = 0; t < 2; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int i = row0 + lane.g + half * 8;
+        if (i >= rows) continue;
+        Math::store(layout.products(first + i, g) + j0 + t * 8 + 2 * lane.q, products[t][2 * half],
+                    products[t][2 * half + 1]);
+      }
+    }
+  }
+}
+
+template <class Math, int kStates>
+void multiply_rows(Context& context, const SequenceTable& table, const SsdLayout<typename Math::Element>& layout,
+                   int least_rows) {
+  using S = Shape<Math, kStates>;
+  constexpr int kBytes = 2 * S::kRows * S::kWide * static_cast<int>(sizeof(typename Math::Element));
+  const auto kernel = gram_kernel<Math, kStates>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "shared memory of ssd");
+  int longest = 0;
+  for (int s = 0; s < table.count; ++s) longest = std::max(longest, table.length(s));
+  const dim3 grid(blocks_for(longest, S::kRows), static_cast<unsigned>(layout.groups),
+                  static_cast<unsigned>(table.count));
+  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, layout, least_rows);
+  check_launch("products of rows of ssd");
+}
+
 template <class Math, int kStates>
 class Block {
  public:
@@ -77,8 +138,15 @@ class Block {
 
   using Element = typename Math::Element;
 
-  __device__ Block(const Ssd& ssd, const SsdLayout<Element>& layout, int h, int p0, Shared<Math, kStates>& shared)
-      : ssd_(ssd), layout_(layout), h_(h), p0_(p0), columns_(min(kColumns, ssd.channels - p0)), sh_(shared) {}
+  __device__ Block(const Ssd& ssd, const SsdLayout<Element>& layout, int h, int p0, int turn,
+                   Shared<Math, kStates>& shared)
+      : ssd_(ssd),
+        layout_(layout),
+        h_(h),
+        p0_(p0),
+        turn_(turn),
+        columns_(min(kColumns, ssd.channels - p0)),
+        sh_(shared) {}
 
   template <class T>
   __device__ void run(const SequenceTable& table, int s) {
@@ -91,7 +159,8 @@ class Block {
       show_state();
       wait_for_fetches();
       __syncthreads();
-      if (warp() * 16 < rows) write_y(first, rows);
+      const int row0 = (warp() + turn_) % kWarps * 16;
+      if (row0 < rows) write_y(first, row0, rows);
       move_state(rows);
       __syncthreads();
     }
@@ -143,6 +212,8 @@ class Block {
     fetch_tile<S::kRows, kStates>(row + layout_.C(g), layout_.stride, rows, layout_.states, sh_.C, S::kWide);
     fetch_tile<S::kRows, kColumns>(row + layout_.x(h_) + p0_, layout_.stride, rows, layout_.channels - p0_, sh_.x,
                                    S::kNarrow);
+    fetch_tile<S::kRows, S::kRows>(layout_.products(first, g), layout_.groups * std::int64_t{kChunkRows}, rows, S::kRows,
+                                   sh_.gram, S::kGram);
     const int r = static_cast<int>(threadIdx.x);
     if (r >= S::kRows) return;
     // Behind the last row nothing is added and nothing decays.
@@ -153,9 +224,8 @@ class Block {
     sh_.behind[r] = r < rows ? steps.w : 0.0F;
   }
 
-  /// This warp's 16 rows.
-  __device__ void write_y(int first, int rows) {
-    const int row0 = warp() * 16;
+  /// 16 rows, from row0 on.
+  __device__ void write_y(int first, int row0, int rows) {
     float y[S::kColumnTiles][4] = {};
 #pragma unroll 4
     for (int k = 0; k < kStates; k += 16) {
@@ -169,21 +239,15 @@ class Block {
       y[ct][0] *= top, y[ct][1] *= top, y[ct][2] *= bottom, y[ct][3] *= bottom;
     }
     for (int j0 = 0; j0 <= row0; j0 += 16) {
-      float products[2][4] = {};  // C B' of 16 rows and 16 earlier ones
-#pragma unroll 4
-      for (int k = 0; k < kStates; k += 16) {
-        const auto c = Math::left_along(sh_.C + row0 * S::kWide + k, S::kWide);
-        typename Math::Right b0, b1;
-        Math::right_along(sh_.B + j0 * S::kWide + k, S::kWide, b0, b1);
-        Math::add_product(products[0], c, b0);
-        Math::add_product(products[1], c, b1);
-      }
+      float products[2][4];  // C B' of 16 rows and 16 earlier ones, decayed
 #pragma unroll
       for (int t = 0; t < 2; ++t) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int i = row0 + lane_.g + e / 2 * 8, j = j0 + t * 8 + 2 * lane_.q + e % 2;
-          products[t][e] = j <= i ? products[t][e] * (exp2f(sh_.between(i, j)) * sh_.dt[j]) : 0.0F;
+        for (int half = 0; half < 2; ++half) {
+          const int i = row0 + lane_.g + half * 8, j = j0 + t * 8 + 2 * lane_.q;
+          const float2 pair = Math::load(sh_.gram + i * S::kGram + j);
+          products[t][2 * half] = j <= i ? pair.x * (exp2f(sh_.between(i, j)) * sh_.dt[j]) : 0.0F;
+          products[t][2 * half + 1] = j + 1 <= i ? pair.y * (exp2f(sh_.between(i, j + 1)) * sh_.dt[j + 1]) : 0.0F;
         }
       }
       add_rows(y, Math::left_of(products[0], products[1]), sh_.x + j0 * S::kNarrow);
@@ -253,6 +317,7 @@ class Block {
   const Ssd& ssd_;
   const SsdLayout<Element>& layout_;
   const int h_, p0_;
+  const int turn_;  // which rows are a warp's: later ones take longer, and a multiprocessor's blocks should differ
   const int columns_;
   Shared<Math, kStates>& sh_;
   const Lane lane_;
@@ -262,13 +327,14 @@ class Block {
 template <class Math, int kStates>
 __global__ void __launch_bounds__(kThreads, sizeof(typename Math::Element) == 2 && kStates <= 128 ? 3 : 1)
     chunk_kernel(const __grid_constant__ SequenceTable table, const __grid_constant__ Ssd ssd,
-                 const __grid_constant__ SsdLayout<typename Math::Element> layout, bool rounded, int least_rows) {
+                 const __grid_constant__ SsdLayout<typename Math::Element> layout, bool rounded, int least_rows, int processors) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto& shared = *reinterpret_cast<Shared<Math, kStates>*>(memory);
   const int s = static_cast<int>(blockIdx.z);
   if (table.length(s) <= least_rows) return;
+  const unsigned number = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   Block<Math, kStates> block(ssd, layout, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x) * kColumns,
-                             shared);
+                             static_cast<int>(number / static_cast<unsigned>(processors)), shared);
   if (rounded) {
     block.template run<__nv_bfloat16>(table, s);
   } else {
@@ -279,12 +345,14 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Math::Element) == 2 
 template <class Math, int kStates>
 void launch(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int least_rows) {
   const auto layout = lay_out<typename Math::Element>(context, table, ssd);
+  multiply_rows<Math, kStates>(context, table, layout, least_rows);
   const auto kernel = chunk_kernel<Math, kStates>;
   constexpr int kBytes = sizeof(Shared<Math, kStates>);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "shared memory of ssd");
   const dim3 grid(blocks_for(ssd.channels, kColumns), static_cast<unsigned>(ssd.heads),
                   static_cast<unsigned>(table.count));
-  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, ssd, layout, rounded, least_rows);
+  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, ssd, layout, rounded, least_rows,
+                                                        context.processors());
   check_launch("ssd in chunks");
 }
 

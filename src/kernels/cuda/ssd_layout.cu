@@ -101,9 +101,12 @@ SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const S
   layout.states = padded(ssd.states);
   layout.stride = layout.heads * layout.channels + 2 * layout.groups * layout.states;
   const std::int64_t rows = table.offsets[table.count] - layout.first_row;
-  std::byte* const room = context.scratch(rows * (16 * std::int64_t{ssd.heads} + layout.stride * sizeof(Element)));
+  const std::int64_t elements = layout.stride + std::int64_t{layout.groups} * kChunkRows;
+  std::byte* const room =
+      context.scratch(rows * (16 * std::int64_t{ssd.heads} + elements * static_cast<std::int64_t>(sizeof(Element))));
   layout.sums = reinterpret_cast<float4*>(room);
   layout.data = reinterpret_cast<Element*>(room + rows * ssd.heads * 16);
+  layout.gram = layout.data + rows * layout.stride;
 
   const bool fours =
       in_fours(ssd.x) && in_fours(ssd.B) && in_fours(ssd.C) && ssd.channels % 4 == 0 && ssd.states % 4 == 0;

@@ -100,12 +100,13 @@ struct Narrow {
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
   }
 
-  static __device__ void store(Element* to, float v) { *to = __float2bfloat16_rn(v); }
-  static __device__ void store(Element* to, float4 v) {
-    *reinterpret_cast<uint2*>(to) = {pack(v.x, v.y), pack(v.z, v.w)};
-  }
   static __device__ void store(Element* to, float v0, float v1) {
     *reinterpret_cast<std::uint32_t*>(to) = pack(v0, v1);
+  }
+  /// Two neighbours.
+  static __device__ float2 load(const Element* from) {
+    const std::uint32_t pair = *reinterpret_cast<const std::uint32_t*>(from);
+    return {low(pair), high(pair)};
   }
 };
 
@@ -218,9 +219,8 @@ struct Exact {
     }
   }
 
-  static __device__ void store(Element* to, float v) { *to = v; }
-  static __device__ void store(Element* to, float4 v) { *reinterpret_cast<float4*>(to) = v; }
   static __device__ void store(Element* to, float v0, float v1) { *reinterpret_cast<float2*>(to) = {v0, v1}; }
+  static __device__ float2 load(const Element* from) { return *reinterpret_cast<const float2*>(from); }
 };
 
 }  // namespace molt::cuda
