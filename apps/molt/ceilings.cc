@@ -85,7 +85,8 @@ Ceilings measure_ceilings(const ModelCore& model) {
   const double f32 = matmul_rate(model.backend(), DType::f32);
   const DType dtype = model.quantized() ? DType::u8 : model.dtype();
   const bool host = model.backend().memory().is_host();
-  return {host ? read_bandwidth() : copy_bandwidth(model.backend()), dtype == DType::f32 ? f32 : matmul_rate(model.backend(), dtype), f32};
+  return {host ? read_bandwidth() : copy_bandwidth(model.backend()),
+          dtype == DType::f32 ? f32 : matmul_rate(model.backend(), dtype), f32};
 }
 
 }  // namespace molt::cli

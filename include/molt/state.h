@@ -43,9 +43,9 @@ class State {
   /// Equal to the last bit, of the same model and type.
   bool operator==(const State& other) const;
 
-  /// The memory of the state, which is the model's backend's, layer by layer: for each the last inputs of its convolution [d_conv - 1, channels] in
-  /// float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads, d_state, head_dim]) in float32 or
-  /// bfloat16, each padded to 64 bytes.
+  /// The memory of the state, which is the model's backend's, layer by layer: for each the last inputs of its
+  /// convolution [d_conv - 1, channels] in float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads,
+  /// d_state, head_dim]) in float32 or bfloat16, each padded to 64 bytes.
   std::byte* data() const { return data_.get(); }
   std::int64_t bytes() const { return bytes_; }
 

@@ -97,9 +97,9 @@ class Backend {
   /// scans with the precision that products with these weights have.
   virtual std::shared_ptr<const Backend> suited_to(DType /*dtype*/) const { return nullptr; }
 
-  /// Records what `work` does, for steps that are short beside what it takes to ask for their ops one by one; null where
-  /// that is not done. `work` must have run before, on this thread. It begins with embed(), whose ids differ from replay
-  /// to replay, and does the same each time otherwise, in memory that stays. It is not run here.
+  /// Records what `work` does, for steps that are short beside what it takes to ask for their ops one by one; null
+  /// where that is not done. `work` must have run before, on this thread. It begins with embed(), whose ids differ from
+  /// replay to replay, and does the same each time otherwise, in memory that stays. It is not run here.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) const { return nullptr; }
 
   /// Whether record() does.

@@ -1,8 +1,8 @@
 // StagedBackend: runs another backend's ops on copies of their arguments.
 //
 // The arguments lie in one memory, the copies in that of the backend that runs the ops; what they write is copied back.
-// "staged:cuda" lets a device's ops be called on memory of the host, as the tests do that all backends share. A device's
-// backend derives from one around the reference, which runs what it has no kernel for.
+// "staged:cuda" lets a device's ops be called on memory of the host, as the tests do that all backends share. A
+// device's backend derives from one around the reference, which runs what it has no kernel for.
 //
 // Slow, and one op at a time: a lock is held. Copies keep the arguments' strides and their alignment within a cache
 // line, and arguments that are the same matrix stay the same.

@@ -50,7 +50,7 @@ class ReducedPass final : public Router {
 
   void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
   void look_at(const Stream& stream, bool has_h);
-  std::vector<std::int64_t> live_rows() const;       // of all sequences
+  std::vector<std::int64_t> live_rows() const;  // of all sequences
   void clear_rows(Matrix<float> rows) const;
   void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);
 

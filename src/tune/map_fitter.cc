@@ -166,10 +166,10 @@ WriteMapTensors MapFitter::fit(const WriteMapKey& key, const std::vector<std::in
   const Tensor placed = memory.place(narrow);
   const Matrix<float> rows = placed.matrix();
   const Block& block = model_.block(key.to);
-  const Tensor linear_there =
-      memory.fetch(Matrix<const float>(block.write_inputs(model_.backend(), rows.row_range(0, width), heads, false, arena)));
-  const Tensor bias_there =
-      memory.fetch(Matrix<const float>(block.write_inputs(model_.backend(), rows.row_range(width, width + 1), heads, true, arena)));
+  const Tensor linear_there = memory.fetch(
+      Matrix<const float>(block.write_inputs(model_.backend(), rows.row_range(0, width), heads, false, arena)));
+  const Tensor bias_there = memory.fetch(
+      Matrix<const float>(block.write_inputs(model_.backend(), rows.row_range(width, width + 1), heads, true, arena)));
   const Matrix<float> linear = linear_there.matrix();
   const Matrix<float> bias = bias_there.matrix();
   WriteMapTensors tensors;

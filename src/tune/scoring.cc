@@ -83,8 +83,7 @@ class Trial::Impl {
     return run(reduction, [&](Chunk& chunk, ReducedPass& pass) {
       prepare_states(chunk, nullptr, 0);
       if (keep) pass.keep_snapshots(&chunk.snapshots);
-      const Stream stream =
-          model_.forward({chunk.prompt_ids, chunk.prompt_offsets, states_.pointers()}, arena_, &pass);
+      const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, states_.pointers()}, arena_, &pass);
       if (keep && !chunk.next_ids.empty()) {  // else nothing is fed after these prompts
         chunk.kept_states = RawStates(model_, chunk.probes());
         chunk.kept_states.restart(&states_, model_.state_layout().bytes);

@@ -53,7 +53,8 @@ double log_probability(std::span<const float> logits, TokenId id) {
 }
 
 TEST_P(LargeGolden, Float32) {
-  const Model model = Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   Session session(model);
   for (const std::string k : {"0", "1", "2"}) {
     const std::vector<TokenId> text = ids("ids_" + k);
@@ -77,7 +78,8 @@ TEST_P(LargeGolden, Float32) {
 }
 
 TEST_P(LargeGolden, GreedyContinuations) {
-  const Model model = Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   Session session(model);
   constexpr std::ptrdiff_t kPrompt = 96;
   for (const std::string k : {"0", "1", "2"}) {
@@ -94,7 +96,8 @@ TEST_P(LargeGolden, GreedyContinuations) {
 }
 
 TEST_P(LargeGolden, Bfloat16KeepsThePerplexity) {
-  const Model model = Model::load(large_model(GetParam().model), {.weights = WeightType::bf16, .backend = GetParam().backend});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::bf16, .backend = GetParam().backend});
   Session session(model);
   double expected = 0;
   double found = 0;
@@ -120,7 +123,8 @@ INSTANTIATE_TEST_SUITE_P(Models, LargeGolden,
                                          Case{"mamba2-demo-11m", "cpu"}, Case{"mamba2-49m", "cuda"},
                                          Case{"mamba1-49m", "cuda"}, Case{"mamba2-demo-11m", "cuda"}),
                          [](const auto& test) {
-                           std::string name = test.param.model + (test.param.backend == "cpu" ? "" : "_" + test.param.backend);
+                           std::string name =
+                               test.param.model + (test.param.backend == "cpu" ? "" : "_" + test.param.backend);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

@@ -27,8 +27,7 @@ struct Case {
 
 class TinyGolden : public testing::TestWithParam<Case> {
  protected:
-  TinyGolden()
-      : golden_(read_safetensors(fixture("tiny/" + GetParam().golden + "/golden.safetensors"))) {
+  TinyGolden() : golden_(read_safetensors(fixture("tiny/" + GetParam().golden + "/golden.safetensors"))) {
     const Tensor& ids = golden_.tensors.at("input_ids");
     const std::int64_t length = ids.shape()[1];
     for (std::int64_t s = 0; s < ids.shape()[0]; ++s) {
@@ -38,8 +37,8 @@ class TinyGolden : public testing::TestWithParam<Case> {
 
   void SetUp() override {
     MOLT_NEEDS_BACKEND(GetParam().backend);
-    loaded_ = Model::load(fixture("tiny/" + GetParam().model),
-                          {.weights = WeightType::f32, .backend = GetParam().backend});
+    loaded_ =
+        Model::load(fixture("tiny/" + GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   }
 
   const Model& model() const { return *loaded_; }

@@ -100,7 +100,8 @@ class ReductionGolden : public testing::TestWithParam<Case> {
 };
 
 TEST_P(ReductionGolden, PlansLogitsAndContinuations) {
-  const Model model = Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   const auto prompt = golden_["prompt_ids"].get<std::vector<TokenId>>();
   const auto continuation = golden_["cont_ids"].get<std::vector<TokenId>>();
   Session session(model);
@@ -135,7 +136,8 @@ TEST_P(ReductionGolden, PlansLogitsAndContinuations) {
 }
 
 TEST_P(ReductionGolden, SchedulesAreTheSame) {
-  const Model model = Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   const Schedule schedule = Reduction::parse(model, "utr:flops=0.2").core().schedule;
   EXPECT_EQ(schedule.sites, golden_["sites"].get<std::vector<std::int64_t>>());
   for (const double ratio : schedule.ratios) EXPECT_NEAR(ratio, golden_["rho"].get<double>(), 1e-12);

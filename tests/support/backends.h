@@ -23,7 +23,7 @@ inline std::string why_no_backend(const std::string& name) {
 }  // namespace molt::testing_support
 
 /// Skips the test where there is no such backend.
-#define MOLT_NEEDS_BACKEND(name)                                                                        \
-  if (const std::string why = ::molt::testing_support::why_no_backend(name); !why.empty()) {            \
-    GTEST_SKIP() << "the backend " << (name) << " cannot be tested here: " << why;                      \
+#define MOLT_NEEDS_BACKEND(name)                                                             \
+  if (const std::string why = ::molt::testing_support::why_no_backend(name); !why.empty()) { \
+    GTEST_SKIP() << "the backend " << (name) << " cannot be tested here: " << why;           \
   }

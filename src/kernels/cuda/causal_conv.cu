@@ -33,8 +33,8 @@ struct Conv {
 
 /// kTaps: their number, or 0 for any.
 template <int kTaps>
-__global__ void __launch_bounds__(kThreads) conv_kernel(const __grid_constant__ SequenceTable table, Conv conv,
-                                                        bool moves_states) {
+__global__ void __launch_bounds__(kThreads)
+    conv_kernel(const __grid_constant__ SequenceTable table, Conv conv, bool moves_states) {
   begin();
   const int c = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   const int s = static_cast<int>(blockIdx.y);
@@ -131,8 +131,8 @@ void CudaBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight,
                               std::span<float* const> states, Matrix<float> y) const {
   shapes::check_causal_conv(x, weight, offsets, states, y);
   if (x.cols == 0) return;
-  const cuda::Conv conv{x, weight.data, weight.stride, bias, y, static_cast<int>(weight.rows),
-                        static_cast<int>(x.cols)};
+  const cuda::Conv conv{
+      x, weight.data, weight.stride, bias, y, static_cast<int>(weight.rows), static_cast<int>(x.cols)};
   const cuda::Context& context = cuda::Context::get();
   const auto state = [&](std::size_t s, cuda::SequenceTable& table, int slot) { table.states[slot] = states[s]; };
   bool fours = weight.rows == 4 && cuda::in_fours(x) && cuda::in_fours(y) && cuda::in_fours(weight) &&
@@ -143,9 +143,7 @@ void CudaBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight,
     const unsigned blocks = cuda::blocks_for(x.cols, cuda::kThreads);
     const dim3 grid(fours ? cuda::blocks_for(x.cols, 4 * cuda::kThreads) : blocks, static_cast<unsigned>(table.count),
                     cuda::blocks_for(longest, cuda::kStrip));
-    const auto kernel = fours               ? cuda::conv_in_fours<4>
-                        : weight.rows == 4 ? cuda::conv_kernel<4>
-                                           : cuda::conv_kernel<0>;
+    const auto kernel = fours ? cuda::conv_in_fours<4> : weight.rows == 4 ? cuda::conv_kernel<4> : cuda::conv_kernel<0>;
     cuda::launch_early(context, "causal_conv", kernel, grid, cuda::kThreads, 0, table, conv, one_strip);
     if (!one_strip) {
       cuda::launch_early(context, "causal_conv", cuda::conv_states_kernel, dim3(blocks, grid.y), cuda::kThreads, 0,

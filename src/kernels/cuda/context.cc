@@ -26,7 +26,8 @@ void check(cudaError_t status, const char* doing) {
     cudaMemGetInfo(&free, &total);
     cudaGetLastError();
     fail(
-        "the GPU is out of memory ({}; {:.1f} of {:.1f} GB are free): take fewer sequences or tokens at a time (--batch, "
+        "the GPU is out of memory ({}; {:.1f} of {:.1f} GB are free): take fewer sequences or tokens at a time "
+        "(--batch, "
         "--window), or narrower weights and states (--dtype, --state)",
         doing, static_cast<double>(free) / 1e9, static_cast<double>(total) / 1e9);
   }

@@ -13,8 +13,8 @@ constexpr int kThreads = 128;
 constexpr float kLeast = -60;  // exponents
 
 /// w[t, d] = the sum of dt * m over the rows behind t of its sequence.
-__global__ void __launch_bounds__(kThreads)
-    later_kernel(const __grid_constant__ SequenceTable table, Rows<const float> dt, const float* m, int cols, float* w) {
+__global__ void __launch_bounds__(kThreads) later_kernel(const __grid_constant__ SequenceTable table,
+                                                         Rows<const float> dt, const float* m, int cols, float* w) {
   const int d = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
   if (d >= cols) return;
   const int first = table.offsets[blockIdx.y];
@@ -27,9 +27,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Of Mamba-1: w[t, d] = dt |x| |B exp(A later)|, in place of `later`.
-__global__ void __launch_bounds__(kThreads) selective_sizes_kernel(Rows<const float> x, Rows<const float> dt,
-                                                                   Rows<const float> A, Rows<const float> B, int states,
-                                                                   int cols, float* w) {
+__global__ void __launch_bounds__(kThreads)
+    selective_sizes_kernel(Rows<const float> x, Rows<const float> dt, Rows<const float> A, Rows<const float> B,
+                           int states, int cols, float* w) {
   const int d = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
   if (d >= cols) return;
   const std::int64_t t = blockIdx.x;
@@ -49,9 +49,8 @@ __device__ float warp_norm(const float* x, int n) {
 }
 
 /// Of Mamba-2: a warp a head, in place of `later`.
-__global__ void __launch_bounds__(kThreads)
-    ssd_sizes_kernel(Rows<const float> x, Rows<const float> dt, const float* A, Rows<const float> B,
-                     shapes::SsdShape shape, float* w) {
+__global__ void __launch_bounds__(kThreads) ssd_sizes_kernel(Rows<const float> x, Rows<const float> dt, const float* A,
+                                                             Rows<const float> B, shapes::SsdShape shape, float* w) {
   const int h = static_cast<int>(blockIdx.y) * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32;
   const auto heads = static_cast<int>(shape.heads);
   if (h >= heads) return;

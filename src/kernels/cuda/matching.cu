@@ -1,5 +1,5 @@
-// Which rows matter, and which are alike. Similarities are a matrix product of rows scaled to length 1, in float32, some
-// sources at a time.
+// Which rows matter, and which are alike. Similarities are a matrix product of rows scaled to length 1, in float32,
+// some sources at a time.
 #include <algorithm>
 #include <limits>
 
@@ -61,8 +61,8 @@ struct Found {
 
 /// The best of a row of similarities.
 __global__ void __launch_bounds__(kThreads)
-    best_kernel(const float* similarities, int targets, const std::int64_t* source_rows, const std::int64_t* target_rows,
-                bool later_only, std::int64_t* match, float* similarity) {
+    best_kernel(const float* similarities, int targets, const std::int64_t* source_rows,
+                const std::int64_t* target_rows, bool later_only, std::int64_t* match, float* similarity) {
   __shared__ Found room[kThreads / 32];
   const float* const row = similarities + blockIdx.x * static_cast<std::int64_t>(targets);
   Found best{-INFINITY, -1};
@@ -72,8 +72,7 @@ __global__ void __launch_bounds__(kThreads)
     if (found.before(best)) best = found;
   }
   for (int step = 16; step > 0; step /= 2) {
-    const Found other{__shfl_xor_sync(kAllLanes, best.similarity, step),
-                      __shfl_xor_sync(kAllLanes, best.target, step)};
+    const Found other{__shfl_xor_sync(kAllLanes, best.similarity, step), __shfl_xor_sync(kAllLanes, best.target, step)};
     if (other.before(best)) best = other;
   }
   if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = best;

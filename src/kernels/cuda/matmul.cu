@@ -1,6 +1,8 @@
-// Matrix products. A few rows, as in decoding, are bound by reading the weights once. More rows go to cuBLASLt, in float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
+// Matrix products. A few rows, as in decoding, are bound by reading the weights once. More rows go to cuBLASLt, in
+// float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/matmul_tiles.h"
 #include "kernels/cuda/packed_matrix.h"
 #include "kernels/cuda/products.h"
 #include "kernels/shapes.h"
@@ -38,8 +40,8 @@ struct Pack<__nv_bfloat16> {
   }
 };
 
-constexpr int kSlices = 4;                           // of an output's weights, a warp each
-constexpr int kOutputs = kThreads / 32 / kSlices;    // a block, at a time
+constexpr int kSlices = 4;                         // of an output's weights, a warp each
+constexpr int kOutputs = kThreads / 32 / kSlices;  // a block, at a time
 
 /// y[t, n] for kRows rows. The rows of x stand in shared memory, rounded as T is; weights are fetched an output ahead,
 /// the first ones before the kernel before this one has ended. kPacks: of 16 bytes, that a lane takes of a slice.
@@ -60,7 +62,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kPacks; ++i) {
       ahead[i] = {0, 0, 0, 0};
-      if (n < outputs && place(i) < padded) ahead[i] = __ldcs(reinterpret_cast<const uint4*>(w + n * w_stride + place(i)));
+      if (n < outputs && place(i) < padded)
+        ahead[i] = __ldcs(reinterpret_cast<const uint4*>(w + n * w_stride + place(i)));
     }
   };
   const int step = static_cast<int>(gridDim.x) * kOutputs;
@@ -274,12 +277,12 @@ void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Ma
     x_stride = w.stride();
   }
   // Inputs are padded with zeros, as weights are: all of them are summed.
-  const MatmulKey key{x.rows,   y.cols, w.stride(), x_stride, y.stride, narrow ? 1 : 0,
-                      alignment_of(y.data, y.stride * 4)};
+  const MatmulKey key{
+      x.rows, y.cols, w.stride(), x_stride, y.stride, narrow ? 1 : 0, alignment_of(y.data, y.stride * 4)};
   multiply(input, w.row(first), w.stride(), key, y.data);
   if (bias != nullptr) {
     bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, context.stream()>>>(y, bias + first,
-                                                                                 static_cast<int>(y.cols));
+                                                                                  static_cast<int>(y.cols));
     check_launch("bias");
   }
 }
@@ -297,15 +300,14 @@ void CudaBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const flo
   shapes::check_matmul(x, w, y, first_out);
   if (y.rows == 0 || y.cols == 0) return;
   const auto& rows = cuda::PackedRows::of(w);
-  if (!cuda::are_few(x, rows)) {
-    cuda::many_rows(x, rows, bias, y, first_out);
+  const float* const part = bias == nullptr ? nullptr : bias + first_out;
+  if (cuda::are_few(x, rows)) {
+    rows.stored() == DType::f32 ? cuda::few_rows<float>(x, rows, part, y, first_out)
+                                : cuda::few_rows<__nv_bfloat16>(x, rows, part, y, first_out);
+  } else if (cuda::are_tile(x, rows)) {
+    cuda::tile_matmul(x, rows, part, y, first_out);
   } else {
-    const float* const part = bias == nullptr ? nullptr : bias + first_out;
-    if (rows.stored() == DType::f32) {
-      cuda::few_rows<float>(x, rows, part, y, first_out);
-    } else {
-      cuda::few_rows<__nv_bfloat16>(x, rows, part, y, first_out);
-    }
+    cuda::many_rows(x, rows, bias, y, first_out);
   }
 }
 

@@ -97,9 +97,9 @@ __global__ void __launch_bounds__(kThreads)
 
 /// The same four columns at a time, kept in registers between the passes: group <= 4 * kThreads * kKept.
 template <int kKept>
-__global__ void __launch_bounds__(kThreads) gated_norm_in_fours(Rows<const float> x, Rows<const float> z,
-                                                                const float* weight, float eps, int group, bool before,
-                                                                Rows<float> y) {
+__global__ void __launch_bounds__(kThreads)
+    gated_norm_in_fours(Rows<const float> x, Rows<const float> z, const float* weight, float eps, int group,
+                        bool before, Rows<float> y) {
   __shared__ float room[32];
   begin();
   const int first = static_cast<int>(blockIdx.y) * group;

@@ -13,9 +13,9 @@ constexpr int kThreads = 256;
 
 /// y[to(i)] = x[from(i)] for rows i of the grid; null numbers mean i itself.
 template <class T>
-__global__ void __launch_bounds__(kThreads) move_rows_kernel(const T* x, std::int64_t x_stride, const std::int64_t* from,
-                                                             T* y, std::int64_t y_stride, const std::int64_t* to,
-                                                             int cols) {
+__global__ void __launch_bounds__(kThreads)
+    move_rows_kernel(const T* x, std::int64_t x_stride, const std::int64_t* from, T* y, std::int64_t y_stride,
+                     const std::int64_t* to, int cols) {
   const std::int64_t i = blockIdx.x;
   const T* const source = x + (from == nullptr ? i : from[i]) * x_stride;
   T* const target = y + (to == nullptr ? i : to[i]) * y_stride;
@@ -32,8 +32,8 @@ void move_rows(Matrix<const float> x, const std::int64_t* from, Matrix<float> y,
                                                             reinterpret_cast<float4*>(y.data), y.stride / 4, to,
                                                             static_cast<int>(x.cols / 4));
   } else {
-    move_rows_kernel<float><<<grid, kThreads, 0, stream>>>(x.data, x.stride, from, y.data, y.stride, to,
-                                                           static_cast<int>(x.cols));
+    move_rows_kernel<float>
+        <<<grid, kThreads, 0, stream>>>(x.data, x.stride, from, y.data, y.stride, to, static_cast<int>(x.cols));
   }
   check_launch("moving rows");
 }

@@ -1,5 +1,5 @@
-// The selective scan of Mamba-1: a channel is some neighbouring lanes, each with up to kEach of its states in registers,
-// which goes through the rows of its sequence.
+// The selective scan of Mamba-1: a channel is some neighbouring lanes, each with up to kEach of its states in
+// registers, which goes through the rows of its sequence.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/sequences.cuh"
@@ -11,15 +11,15 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kEach = 4;      // states a lane
-constexpr int kAhead = 4;     // rows that are fetched together
+constexpr int kEach = 4;   // states a lane
+constexpr int kAhead = 4;  // rows that are fetched together
 constexpr float kLog2e = 1.4426950408889634F;
 
 struct Scan {
   Rows<const float> x, dt, A, B, C;
   const float* D;
-  const float* multiplicity;      // on the device, or null
-  const std::uint8_t* wanted;     // likewise
+  const float* multiplicity;   // on the device, or null
+  const std::uint8_t* wanted;  // likewise
   Rows<float> y;
   int channels, states;
 };
@@ -115,9 +115,20 @@ void CudaBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, 
   if (shape.states > kMostStates) return StagedBackend::selective_scan(x, dt, A, B, C, D, rows, y);
   if (shape.channels == 0 || x.rows == 0) return;
   cuda::Context& context = cuda::Context::get();
-  const auto hand_over = [&](auto* numbers) { return numbers == nullptr ? nullptr : context.hand_over(numbers, x.rows); };
-  const cuda::Scan scan{x, dt, A, B, C, D, hand_over(rows.multiplicity), hand_over(rows.wanted), y,
-                        static_cast<int>(shape.channels), static_cast<int>(shape.states)};
+  const auto hand_over = [&](auto* numbers) {
+    return numbers == nullptr ? nullptr : context.hand_over(numbers, x.rows);
+  };
+  const cuda::Scan scan{x,
+                        dt,
+                        A,
+                        B,
+                        C,
+                        D,
+                        hand_over(rows.multiplicity),
+                        hand_over(rows.wanted),
+                        y,
+                        static_cast<int>(shape.channels),
+                        static_cast<int>(shape.states)};
   int lanes = 1;
   while (lanes * cuda::kEach < shape.states) lanes *= 2;
   cuda::for_tables(rows, [&](const cuda::SequenceTable& table, int) {

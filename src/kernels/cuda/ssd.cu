@@ -22,7 +22,9 @@ void CudaBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<c
   if (!cuda::can_step(static_cast<int>(shape.states))) {
     return StagedBackend::ssd(x, dt, A, B, C, groups, D, rows, y);
   }
-  const auto hand_over = [&](auto* numbers) { return numbers == nullptr ? nullptr : context.hand_over(numbers, x.rows); };
+  const auto hand_over = [&](auto* numbers) {
+    return numbers == nullptr ? nullptr : context.hand_over(numbers, x.rows);
+  };
   const cuda::Ssd call{x,
                        dt,
                        A.data(),

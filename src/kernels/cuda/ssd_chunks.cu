@@ -1,8 +1,9 @@
 // The state space dual scan in chunks (Dao & Gu 2024, section 6), as products on tensor cores.
 //
 // A first pass lays x, B and C out as the products want them (ssd_layout.cu) and sums the steps of each chunk, a second
-// one multiplies C B', which the heads of a group share. Then a block carries some channels of one head through a whole sequence, its state in registers: no state passes through
-// memory. In each chunk of kRows rows, with cum the running sum of dt * m * A:
+// one multiplies C B', which the heads of a group share. Then a block carries some channels of one head through a whole
+// sequence, its state in registers: no state passes through memory. In each chunk of kRows rows, with cum the running
+// sum of dt * m * A:
 //   y = exp(cum) * (C S)  +  (C B' * exp(cum_i - cum_j) * dt_j, j <= i) x  +  D x
 //   S = exp(cum_last) S   +  (B * exp(cum_last - cum_j) * dt_j)' x
 // A warp takes 16 rows of y, and a quarter of the state's rows.
@@ -23,10 +24,10 @@ template <class Math, int kStates>
 struct Shape {
   using Element = typename Math::Element;
   static constexpr int kRows = kChunkRows;
-  static constexpr int kWide = kStates + Math::kPad;      // stride of B and C
-  static constexpr int kNarrow = kColumns + Math::kPad;   // of x and S
-  static constexpr int kGram = kRows + Math::kPad;        // of C B'
-  static constexpr int kTiles = kStates / 16 / kWarps;    // of 16 of the state's rows, a warp
+  static constexpr int kWide = kStates + Math::kPad;     // stride of B and C
+  static constexpr int kNarrow = kColumns + Math::kPad;  // of x and S
+  static constexpr int kGram = kRows + Math::kPad;       // of C B'
+  static constexpr int kTiles = kStates / 16 / kWarps;   // of 16 of the state's rows, a warp
   static constexpr int kColumnTiles = kColumns / 8;
 };
 
@@ -74,9 +75,9 @@ __device__ void fetch_tile(const Element* from, std::int64_t from_stride, int ro
 
 /// C B' of a chunk of a group: a warp takes 16 rows and those before them.
 template <class Math, int kStates>
-__global__ void __launch_bounds__(kThreads) gram_kernel(const __grid_constant__ SequenceTable table,
-                                                        const __grid_constant__ SsdLayout<typename Math::Element> layout,
-                                                        int least_rows) {
+__global__ void __launch_bounds__(kThreads)
+    gram_kernel(const __grid_constant__ SequenceTable table,
+                const __grid_constant__ SsdLayout<typename Math::Element> layout, int least_rows) {
   using S = Shape<Math, kStates>;
   using Element = typename Math::Element;
   extern __shared__ __align__(16) unsigned char memory[];
@@ -212,8 +213,8 @@ class Block {
     fetch_tile<S::kRows, kStates>(row + layout_.C(g), layout_.stride, rows, layout_.states, sh_.C, S::kWide);
     fetch_tile<S::kRows, kColumns>(row + layout_.x(h_) + p0_, layout_.stride, rows, layout_.channels - p0_, sh_.x,
                                    S::kNarrow);
-    fetch_tile<S::kRows, S::kRows>(layout_.products(first, g), layout_.groups * std::int64_t{kChunkRows}, rows, S::kRows,
-                                   sh_.gram, S::kGram);
+    fetch_tile<S::kRows, S::kRows>(layout_.products(first, g), layout_.groups * std::int64_t{kChunkRows}, rows,
+                                   S::kRows, sh_.gram, S::kGram);
     const int r = static_cast<int>(threadIdx.x);
     if (r >= S::kRows) return;
     // Behind the last row nothing is added and nothing decays.
@@ -327,7 +328,8 @@ class Block {
 template <class Math, int kStates>
 __global__ void __launch_bounds__(kThreads, sizeof(typename Math::Element) == 2 && kStates <= 128 ? 3 : 1)
     chunk_kernel(const __grid_constant__ SequenceTable table, const __grid_constant__ Ssd ssd,
-                 const __grid_constant__ SsdLayout<typename Math::Element> layout, bool rounded, int least_rows, int processors) {
+                 const __grid_constant__ SsdLayout<typename Math::Element> layout, bool rounded, int least_rows,
+                 int processors) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto& shared = *reinterpret_cast<Shared<Math, kStates>*>(memory);
   const int s = static_cast<int>(blockIdx.z);
@@ -351,8 +353,7 @@ void launch(Context& context, const SequenceTable& table, const Ssd& ssd, bool r
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "shared memory of ssd");
   const dim3 grid(blocks_for(ssd.channels, kColumns), static_cast<unsigned>(ssd.heads),
                   static_cast<unsigned>(table.count));
-  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, ssd, layout, rounded, least_rows,
-                                                        context.processors());
+  kernel<<<grid, kThreads, kBytes, context.stream()>>>(table, ssd, layout, rounded, least_rows, context.processors());
   check_launch("ssd in chunks");
 }
 

@@ -1,4 +1,5 @@
-// SsdLayout: x, B and C of a batch as the products of chunks want them, with the sums of their steps, in scratch memory.
+// SsdLayout: x, B and C of a batch as the products of chunks want them, with the sums of their steps, in scratch
+// memory.
 #pragma once
 
 #include "kernels/cuda/ssd.h"
@@ -28,8 +29,8 @@ struct SsdLayout {
     return gram + (static_cast<std::int64_t>(t - first_row) * groups + g) * kChunkRows;
   }
 
-  /// Of a row and head: the exponent (of 2) by which the chunk's beginning has decayed at the row, in two parts; dt; and
-  /// dt times the decay from the row to the chunk's end.
+  /// Of a row and head: the exponent (of 2) by which the chunk's beginning has decayed at the row, in two parts; dt;
+  /// and dt times the decay from the row to the chunk's end.
   __device__ float4& steps(int t, int h) const { return sums[static_cast<std::int64_t>(t - first_row) * heads + h]; }
 };
 

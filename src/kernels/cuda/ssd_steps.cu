@@ -10,7 +10,7 @@ namespace {
 constexpr int kColumns = 64;  // channels a block
 constexpr int kEach = 4;      // channels a thread
 constexpr int kLanes = kColumns / kEach;
-constexpr int kParts = 16;    // of the states
+constexpr int kParts = 16;  // of the states
 constexpr int kThreads = kLanes * kParts;
 constexpr float kLog2e = 1.4426950408889634F;
 

@@ -219,8 +219,12 @@ struct Exact {
     }
   }
 
-  static __device__ void store(Element* to, float v0, float v1) { *reinterpret_cast<float2*>(to) = {v0, v1}; }
-  static __device__ float2 load(const Element* from) { return *reinterpret_cast<const float2*>(from); }
+  static __device__ void store(Element* to, float v0, float v1) {
+    *reinterpret_cast<float2*>(to) = {v0, v1};
+  }
+  static __device__ float2 load(const Element* from) {
+    return *reinterpret_cast<const float2*>(from);
+  }
 };
 
 }  // namespace molt::cuda
