@@ -40,75 +40,96 @@ struct Pack<__nv_bfloat16> {
   }
 };
 
-constexpr int kSlices = 4;                         // of an output's weights, a warp each
-constexpr int kOutputs = kThreads / 32 / kSlices;  // a block, at a time
+constexpr int kSlices = 4;                       // of an output's weights, a warp each
+constexpr int kTeams = kThreads / 32 / kSlices;  // of warps, with outputs of their own
 
-/// y[t, n] for kRows rows. The rows of x stand in shared memory, rounded as T is; weights are fetched an output ahead,
-/// the first ones before the kernel before this one has ended. kPacks: of 16 bytes, that a lane takes of a slice.
+/// What a kernel of few rows takes at a time.
+template <int kPacks>
+struct Few {
+  static constexpr int kEach = kPacks <= 5 ? 2 : 1;  // outputs of a team
+  static constexpr int kOutputs = kTeams * kEach;    // of a block
+};
+
+/// y[t, n] for kRows rows. The rows of x stand in shared memory, rounded as T is; weights are fetched a turn ahead, the
+/// first ones before the kernel before this one has ended. kPacks: of 16 bytes, that a lane takes of a slice.
 template <class T, int kRows, int kPacks>
 __global__ void __launch_bounds__(kThreads)
     few_rows_kernel(Rows<const float> x, int in, const T* w, std::int64_t w_stride, const float* bias, int outputs,
                     Rows<float> y) {
-  extern __shared__ float inputs[];  // [kRows, w_stride]
+  constexpr int kCount = Pack<T>::kCount, kEach = Few<kPacks>::kEach, kOutputs = Few<kPacks>::kOutputs;
+  extern __shared__ __align__(16) unsigned char memory[];
+  T* const inputs = reinterpret_cast<T*>(memory);  // [kRows, w_stride]
   __shared__ float parts[2][kOutputs][kSlices][kRows];
-  constexpr int kCount = Pack<T>::kCount;
   const int padded = static_cast<int>(w_stride);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int slice = warp % kSlices, which = warp / kSlices;
+  const int slice = warp % kSlices, team = warp / kSlices;
   // A lane's packs: kSlices * 32 of them apart, the slices interleaved.
   const auto place = [&](int i) { return ((i * kSlices + slice) * 32 + lane) * kCount; };
-  uint4 ahead[kPacks];
-  const auto fetch = [&](int n) {
+  uint4 ahead[kEach][kPacks];
+  const auto fetch = [&](int first) {
 #pragma unroll
-    for (int i = 0; i < kPacks; ++i) {
-      ahead[i] = {0, 0, 0, 0};
-      if (n < outputs && place(i) < padded)
-        ahead[i] = __ldcs(reinterpret_cast<const uint4*>(w + n * w_stride + place(i)));
+    for (int e = 0; e < kEach; ++e) {
+      const int n = first + team * kEach + e;
+#pragma unroll
+      for (int i = 0; i < kPacks; ++i) {
+        ahead[e][i] = {0, 0, 0, 0};
+        if (n >= outputs || place(i) >= padded) continue;
+        ahead[e][i] = __ldcs(reinterpret_cast<const uint4*>(w + n * w_stride + place(i)));
+      }
     }
   };
-  const int step = static_cast<int>(gridDim.x) * kOutputs;
-  int n = static_cast<int>(blockIdx.x) * kOutputs + which;
   let_next_start();
-  fetch(n);
+  fetch(static_cast<int>(blockIdx.x) * kOutputs);
   wait_for_previous();
-  for (int i = threadIdx.x; i < kRows * padded; i += kThreads) {
-    const int t = i / padded, k = i % padded;
-    float v = k < in ? x.row(t)[k] : 0.0F;
-    if constexpr (sizeof(T) == 2) v = __bfloat162float(__float2bfloat16_rn(v));
-    inputs[i] = v;
+#pragma unroll
+  for (int t = 0; t < kRows; ++t) {
+    for (int k = threadIdx.x; k < padded; k += kThreads) {
+      inputs[t * padded + k] = static_cast<T>(k < in ? x.row(t)[k] : 0.0F);
+    }
   }
   __syncthreads();
-  for (int round = 0; n - which < outputs; n += step, round ^= 1) {
-    float sums[kRows] = {};
-    uint4 now[kPacks];
+  const int step = static_cast<int>(gridDim.x) * kOutputs;
+  for (int first = static_cast<int>(blockIdx.x) * kOutputs, round = 0; first < outputs; first += step, round ^= 1) {
+    float sums[kEach][kRows] = {};
+    uint4 now[kEach][kPacks];
 #pragma unroll
-    for (int i = 0; i < kPacks; ++i) now[i] = ahead[i];
-    fetch(n + step);
+    for (int e = 0; e < kEach; ++e) {
+#pragma unroll
+      for (int i = 0; i < kPacks; ++i) now[e][i] = ahead[e][i];
+    }
+    fetch(first + step);
 #pragma unroll
     for (int i = 0; i < kPacks; ++i) {
       if (place(i) >= padded) break;
-      float weights[kCount];
-      Pack<T>::unpack(now[i], weights);
+      float weights[kEach][kCount];
+#pragma unroll
+      for (int e = 0; e < kEach; ++e) Pack<T>::unpack(now[e][i], weights[e]);
 #pragma unroll
       for (int t = 0; t < kRows; ++t) {
+        float v[kCount];
+        Pack<T>::unpack(*reinterpret_cast<const uint4*>(inputs + t * padded + place(i)), v);
 #pragma unroll
-        for (int k = 0; k < kCount; k += 4) {
-          const float4 v = *reinterpret_cast<const float4*>(inputs + t * padded + place(i) + k);
-          sums[t] += weights[k] * v.x + weights[k + 1] * v.y + weights[k + 2] * v.z + weights[k + 3] * v.w;
+        for (int e = 0; e < kEach; ++e) {
+#pragma unroll
+          for (int k = 0; k < kCount; ++k) sums[e][t] += weights[e][k] * v[k];
         }
       }
     }
 #pragma unroll
-    for (int t = 0; t < kRows; ++t) {
-      const float sum = warp_sum(sums[t]);
-      if (lane == 0) parts[round][which][slice][t] = sum;
+    for (int e = 0; e < kEach; ++e) {
+#pragma unroll
+      for (int t = 0; t < kRows; ++t) {
+        const float sum = warp_sum(sums[e][t]);
+        if (lane == 0) parts[round][team * kEach + e][slice][t] = sum;
+      }
     }
     __syncthreads();
-    if (slice == 0 && lane < kRows && n < outputs) {
+    const int e = lane / kRows, t = lane % kRows, n = first + team * kEach + e;
+    if (slice == 0 && e < kEach && n < outputs) {
       float sum = bias == nullptr ? 0.0F : bias[n];
 #pragma unroll
-      for (int s = 0; s < kSlices; ++s) sum += parts[round][which][s][lane];
-      y.row(lane)[n] = sum;
+      for (int s = 0; s < kSlices; ++s) sum += parts[round][team * kEach + e][s][t];
+      y.row(t)[n] = sum;
     }
   }
 }
@@ -118,14 +139,14 @@ constexpr int kMostPacks = 10;
 template <class T, int kRows, int kPacks>
 void launch_few(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
   const Context& context = Context::get();
-  const auto shared = static_cast<std::size_t>(kRows * w.stride() * 4);
+  const auto shared = static_cast<std::size_t>(kRows * w.stride() * size_of(w.stored()));
   const auto kernel = few_rows_kernel<T, kRows, kPacks>;
   if (shared > 47 << 10) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "shared memory of a product");
   }
   const unsigned most = static_cast<unsigned>(context.processors()) * 4;
-  const unsigned grid = std::min(blocks_for(y.cols, kOutputs), most);
+  const unsigned grid = std::min(blocks_for(y.cols, Few<kPacks>::kOutputs), most);
   launch_early(context, "matmul of a few rows", kernel, grid, kThreads, shared, x, static_cast<int>(x.cols),
                reinterpret_cast<const T*>(w.row(first)), w.stride(), bias, static_cast<int>(y.cols), y);
 }
@@ -156,7 +177,7 @@ void few_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Mat
 /// Whether few_rows takes them.
 bool are_few(Matrix<const float> x, const PackedRows& w) {
   return x.rows <= kFewRows && packs(w) <= kMostPacks &&
-         x.rows * w.stride() * 4 < Context::get().block_shared_bytes() - (1 << 10);
+         x.rows * w.stride() * size_of(w.stored()) < Context::get().block_shared_bytes() - (1 << 10);
 }
 
 // --- Many rows.

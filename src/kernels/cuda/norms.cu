@@ -33,12 +33,26 @@ __device__ inline float4 operator+(float4 a, float4 b) {
   return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
 }
 
+/// A thread's weights, which depend on nothing; ones for null.
+template <int kKept>
+__device__ void fetch_weights(const float* weight, int cols, float4 (&weights)[kKept]) {
+#pragma unroll
+  for (int k = 0; k < kKept; ++k) {
+    const int i = threadIdx.x + k * kThreads;
+    weights[k] = {1, 1, 1, 1};
+    if (weight != nullptr && 4 * i < cols) weights[k] = reinterpret_cast<const float4*>(weight)[i];
+  }
+}
+
 /// The same four columns at a time, kept in registers between the passes: cols <= 4 * kThreads * kKept.
 template <bool kAdd, int kKept>
 __global__ void __launch_bounds__(kThreads)
     norm_in_fours(Rows<float> x, Rows<const float> h, const float* weight, float eps, int cols, Rows<float> y) {
   __shared__ float room[32];
-  begin();
+  let_next_start();
+  float4 weights[kKept];
+  fetch_weights(weight, cols, weights);
+  wait_for_previous();
   auto* const from = reinterpret_cast<float4*>(x.row(blockIdx.x));
   const auto* const added = reinterpret_cast<const float4*>(h.row(blockIdx.x));
   float4 kept[kKept];
@@ -56,8 +70,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kKept; ++k) {
     const int i = threadIdx.x + k * kThreads;
     if (4 * i >= cols) break;
-    float4 w{1, 1, 1, 1};
-    if (weight != nullptr) w = reinterpret_cast<const float4*>(weight)[i];
+    const float4 w = weights[k];
     reinterpret_cast<float4*>(y.row(blockIdx.x))[i] = {kept[k].x * scale * w.x, kept[k].y * scale * w.y,
                                                        kept[k].z * scale * w.z, kept[k].w * scale * w.w};
   }
@@ -68,7 +81,7 @@ void norm(Matrix<float> x, Matrix<const float> h, const float* weight, float eps
   if (x.rows == 0 || x.cols == 0) return;
   const auto rows = static_cast<unsigned>(x.rows);
   const int cols = static_cast<int>(x.cols);
-  constexpr int kKept = 8;
+  constexpr int kKept = 6;
   const bool aligned = reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
   const bool fours = in_fours(x) && in_fours(y) && (!kAdd || in_fours(h)) && aligned && cols <= 4 * kThreads * kKept;
   const auto kernel = fours ? norm_in_fours<kAdd, kKept> : norm_kernel<kAdd>;
@@ -101,8 +114,11 @@ __global__ void __launch_bounds__(kThreads)
     gated_norm_in_fours(Rows<const float> x, Rows<const float> z, const float* weight, float eps, int group,
                         bool before, Rows<float> y) {
   __shared__ float room[32];
-  begin();
+  let_next_start();
   const int first = static_cast<int>(blockIdx.y) * group;
+  float4 weights[kKept];
+  fetch_weights(weight == nullptr ? nullptr : weight + first, group, weights);
+  wait_for_previous();
   const auto* const from = reinterpret_cast<const float4*>(x.row(blockIdx.x) + first);
   const auto* const gate = reinterpret_cast<const float4*>(z.row(blockIdx.x) + first);
   float4 kept[kKept];
@@ -121,8 +137,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kKept; ++k) {
     const int i = threadIdx.x + k * kThreads;
     if (4 * i >= group) break;
-    float4 w{1, 1, 1, 1};
-    if (weight != nullptr) w = reinterpret_cast<const float4*>(weight + first)[i];
+    const float4 w = weights[k];
     reinterpret_cast<float4*>(y.row(blockIdx.x) + first)[i] = {kept[k].x * scale * w.x, kept[k].y * scale * w.y,
                                                                kept[k].z * scale * w.z, kept[k].w * scale * w.w};
   }

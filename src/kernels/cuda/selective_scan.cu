@@ -22,7 +22,20 @@ struct Scan {
   const std::uint8_t* wanted;  // likewise
   Rows<float> y;
   int channels, states;
+  bool fours;  // rows of B and C can be read four states at a time
+
+  /// Those of a lane, from n on; zeros behind the last.
+  __device__ void states_of(const float* row, int n, float (&v)[kEach]) const {
+    if (fours && n < states) {
+      const float4 four = *reinterpret_cast<const float4*>(row + n);
+      v[0] = four.x, v[1] = four.y, v[2] = four.z, v[3] = four.w;
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) v[i] = n + i < states ? row[n + i] : 0.0F;
+  }
 };
+static_assert(kEach == 4);
 
 /// kLanes lanes a channel: kLanes * kEach >= states.
 template <int kLanes, class T>
@@ -52,12 +65,8 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ 
       x[k] = scan.x.row(t)[d];
       dt[k] = scan.dt.row(t)[d];
       m[k] = scan.multiplicity == nullptr ? 1.0F : scan.multiplicity[t];
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        const bool there = n0 + i < scan.states;
-        b[k][i] = there ? scan.B.row(t)[n0 + i] : 0.0F;
-        c[k][i] = there ? scan.C.row(t)[n0 + i] : 0.0F;
-      }
+      scan.states_of(scan.B.row(t), n0, b[k]);
+      scan.states_of(scan.C.row(t), n0, c[k]);
     }
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
@@ -67,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ 
       float sum = 0;
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
-        H[i] = exp2f(step * a[i]) * H[i] + input * b[k][i];
+        H[i] = power_of_2(step * a[i]) * H[i] + input * b[k][i];
         sum += c[k][i] * H[i];
       }
 #pragma unroll
@@ -128,7 +137,8 @@ void CudaBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, 
                         hand_over(rows.wanted),
                         y,
                         static_cast<int>(shape.channels),
-                        static_cast<int>(shape.states)};
+                        static_cast<int>(shape.states),
+                        cuda::in_fours(B) && cuda::in_fours(C)};
   int lanes = 1;
   while (lanes * cuda::kEach < shape.states) lanes *= 2;
   cuda::for_tables(rows, [&](const cuda::SequenceTable& table, int) {

@@ -233,8 +233,8 @@ class Block {
       const auto c = Math::left_along(sh_.C + row0 * S::kWide + k, S::kWide);
       add_rows(y, c, sh_.state + k * S::kNarrow);
     }
-    const float top = exp2f(sh_.cum[row0 + lane_.g] + sh_.cum_rest[row0 + lane_.g]);
-    const float bottom = exp2f(sh_.cum[row0 + lane_.g + 8] + sh_.cum_rest[row0 + lane_.g + 8]);
+    const float top = power_of_2(sh_.cum[row0 + lane_.g] + sh_.cum_rest[row0 + lane_.g]);
+    const float bottom = power_of_2(sh_.cum[row0 + lane_.g + 8] + sh_.cum_rest[row0 + lane_.g + 8]);
 #pragma unroll
     for (int ct = 0; ct < S::kColumnTiles; ++ct) {
       y[ct][0] *= top, y[ct][1] *= top, y[ct][2] *= bottom, y[ct][3] *= bottom;
@@ -247,8 +247,8 @@ class Block {
         for (int half = 0; half < 2; ++half) {
           const int i = row0 + lane_.g + half * 8, j = j0 + t * 8 + 2 * lane_.q;
           const float2 pair = Math::load(sh_.gram + i * S::kGram + j);
-          products[t][2 * half] = j <= i ? pair.x * (exp2f(sh_.between(i, j)) * sh_.dt[j]) : 0.0F;
-          products[t][2 * half + 1] = j + 1 <= i ? pair.y * (exp2f(sh_.between(i, j + 1)) * sh_.dt[j + 1]) : 0.0F;
+          products[t][2 * half] = j <= i ? pair.x * (power_of_2(sh_.between(i, j)) * sh_.dt[j]) : 0.0F;
+          products[t][2 * half + 1] = j + 1 <= i ? pair.y * (power_of_2(sh_.between(i, j + 1)) * sh_.dt[j + 1]) : 0.0F;
         }
       }
       add_rows(y, Math::left_of(products[0], products[1]), sh_.x + j0 * S::kNarrow);
@@ -296,7 +296,7 @@ class Block {
   }
 
   __device__ void move_state(int rows) {
-    const float decay = exp2f(sh_.cum[S::kRows - 1] + sh_.cum_rest[S::kRows - 1]);
+    const float decay = power_of_2(sh_.cum[S::kRows - 1] + sh_.cum_rest[S::kRows - 1]);
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
 #pragma unroll
@@ -306,11 +306,21 @@ class Block {
       }
     }
     for (int j = 0; j < rows; j += 16) {
+      typename Math::Left b[S::kTiles];
 #pragma unroll
       for (int tile = 0; tile < S::kTiles; ++tile) {
-        auto b = Math::left_across(sh_.B + j * S::kWide + state_row(tile), S::kWide);
-        Math::scale(b, sh_.behind + j);
-        add_rows(state_[tile], b, sh_.x + j * S::kNarrow);
+        b[tile] = Math::left_across(sh_.B + j * S::kWide + state_row(tile), S::kWide);
+        Math::scale(b[tile], sh_.behind + j);
+      }
+#pragma unroll
+      for (int ct = 0; ct < S::kColumnTiles; ct += 2) {
+        typename Math::Right x0, x1;
+        Math::right_across(sh_.x + j * S::kNarrow + ct * 8, S::kNarrow, x0, x1);
+#pragma unroll
+        for (int tile = 0; tile < S::kTiles; ++tile) {
+          Math::add_product(state_[tile][ct], b[tile], x0);
+          Math::add_product(state_[tile][ct + 1], b[tile], x1);
+        }
       }
     }
   }

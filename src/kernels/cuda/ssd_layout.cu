@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 8
   for (int t = end - 1; t >= first; --t) {
     const float dt = ssd.dt.row(t)[h];
-    layout.steps(t, h).w = exp2f(static_cast<float>(later)) * dt;
+    layout.steps(t, h).w = power_of_2(static_cast<float>(later)) * dt;
     later += exponent(t, dt);
   }
 }

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int t = table.offsets[s]; t < table.offsets[s + 1]; ++t) {
     const float dt = ssd.dt.row(t)[h];
     const float m = ssd.multiplicity == nullptr ? 1.0F : ssd.multiplicity[t];
-    const float decay = exp2f(dt * m * (ssd.A[h] * kLog2e));
+    const float decay = power_of_2(dt * m * (ssd.A[h] * kLog2e));
     const float* const B = ssd.B.row(t) + g;
     const float* const C = ssd.C.row(t) + g;
     float input[kEach], sums[kEach] = {};
