@@ -2,6 +2,7 @@
 
 #include "base/fail.h"
 #include "base/registry.h"
+#include "kernels/rehearsal_backend.h"
 #include "kernels/staged_backend.h"
 #include "kernels/timed_backend.h"
 
@@ -14,6 +15,16 @@ std::shared_ptr<const Backend> make_backend(std::string_view name) {
   if (timed) name.remove_prefix(kTimed.size());
   const bool staged = name.starts_with(kStaged);
   if (staged) name.remove_prefix(kStaged.size());
+  constexpr std::string_view kRehearse = "rehearse:";
+  if (!timed && !staged && name.starts_with(kRehearse)) {
+    name.remove_prefix(kRehearse.size());
+    const auto& rehearsals = Registry<RehearsalFactory>::instance();
+    const RehearsalFactory* rehearse = rehearsals.find(name);
+    if (rehearse == nullptr) {
+      fail("backend '{}' cannot be rehearsed; those that can: {}", name, fmt::join(rehearsals.names(), ", "));
+    }
+    return (*rehearse)();
+  }
   const auto& registry = Registry<BackendFactory>::instance();
   const BackendFactory* make = registry.find(name);
   if (make == nullptr) fail("unknown backend '{}'; known: {}", name, fmt::join(registry.names(), ", "));

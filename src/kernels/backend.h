@@ -122,7 +122,10 @@ class Backend {
   /// y [T, D] = rows `ids` of `table` [V, D] (f32, f16 or bf16; in memory()). Every id lies in [0, V).
   virtual void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
 
-  /// The same of a packed quantized `table`.
+  /// Whether embed() from `packed` is exact for a table in `dtype` that was packed so: the table itself can go then.
+  virtual bool looks_up(const PackedMatrix& /*packed*/, DType /*dtype*/) const { return false; }
+
+  /// The same of a packed `table`: a quantized one, or one of those that looks_up() is true of.
   virtual void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
 
   /// y [T, D] = x / sqrt(mean(x^2) + eps) * weight [D] (a null weight means ones). y may be x.
@@ -225,7 +228,8 @@ class Backend {
 };
 
 /// Makes the backend of that name ("reference", "cpu"), or throws Error that lists the known ones. "timed:NAME" times
-/// the ops of the one of that name, "staged:NAME" runs them on copies of arguments that lie on the host.
+/// the ops of the one of that name, "staged:NAME" runs them on copies of arguments that lie on the host, "rehearse:NAME" only
+/// counts the memory that they need.
 std::shared_ptr<const Backend> make_backend(std::string_view name);
 
 /// What a backend's folder registers: Registration<BackendFactory> registration{"name", make}.

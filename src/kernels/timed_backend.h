@@ -42,6 +42,7 @@ class TimedBackend final : public Backend {
   std::string_view name() const override { return timed_->name(); }
   const Memory& memory() const override { return timed_->memory(); }
   void finish() const override { timed_->finish(); }
+  bool looks_up(const PackedMatrix& packed, DType dtype) const override { return timed_->looks_up(packed, dtype); }
   std::shared_ptr<const Backend> suited_to(DType dtype) const override {
     auto suited = timed_->suited_to(dtype);
     return suited == nullptr ? nullptr : std::make_shared<TimedBackend>(std::move(suited));

@@ -26,10 +26,11 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   WeightLoader weights(source, spec.naming, *backend_, dtype, plan);
   const std::string table = "backbone.embeddings.weight";
   const bool quantized_table = weights.quantizes(table);
+  Tensor stored_table;
   if (quantized_table) {
     packed_embedding_ = weights.matrix(table, config_.vocab_size, config_.d_model);
   } else {
-    embedding_ = weights.place(weights.raw(table, {config_.vocab_size, config_.d_model}));
+    stored_table = weights.raw(table, {config_.vocab_size, config_.d_model});
   }
   for (std::int64_t i = 0; i < config_.n_layer; ++i) {
     Layer layer;
@@ -46,6 +47,11 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
     head_ = weights.matrix("lm_head.weight", config_.vocab_size, config_.d_model);
   }
   weights.finish();
+  if (!quantized_table && config_.tie_embeddings && backend_->looks_up(*head_, stored_table.dtype())) {
+    packed_embedding_ = head_;
+  } else if (!quantized_table) {
+    embedding_ = weights.place(stored_table);
+  }
   weight_formats_ = weights.formats();
   fingerprint_ = molt::fingerprint(config_, source);
   stored_types_ = source.stored_types();

@@ -91,7 +91,8 @@ class ModelCore {
   std::shared_ptr<const Backend> backend_;
   DType dtype_;
   std::string weight_formats_;
-  // [vocab_size, d_model]: in the file's own dtype and memory, only looked up; or, quantized, packed.
+  // [vocab_size, d_model]: in the file's own dtype and, on the host, memory, only looked up; or packed: quantized, or
+  // the head's where that serves.
   Tensor embedding_;
   std::shared_ptr<const PackedMatrix> packed_embedding_;
   std::vector<Layer> layers_;

@@ -9,7 +9,6 @@
 namespace molt::cuda {
 namespace {
 
-constexpr std::int64_t kRingBytes = std::int64_t{8} << 20;
 constexpr std::int64_t kLandingBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kAlignment = 256;
 

@@ -42,7 +42,9 @@ class Context {
   bool starts_early() const { return starts_early_; }
   int block_shared_bytes() const { return block_shared_bytes_; }
 
+  static constexpr std::int64_t kRingBytes = std::int64_t{8} << 20;
   static constexpr std::size_t kBlasBytes = std::size_t{32} << 20;
+  static constexpr std::int64_t kFixedBytes = kRingBytes + static_cast<std::int64_t>(kBlasBytes);
   void* blas_memory() const;
   MatmulPlans& matmul_plans() { return matmul_plans_; }
 

@@ -28,6 +28,7 @@ class CudaBackend final : public StagedBackend {
   std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override;
   void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
               std::int64_t first_out) const override;
+  bool looks_up(const PackedMatrix& packed, DType dtype) const override;
   void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const override;
   void rms_norm(Matrix<const float> x, const float* weight, float eps, Matrix<float> y) const override;

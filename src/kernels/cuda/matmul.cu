@@ -5,6 +5,7 @@
 #include "kernels/cuda/matmul_tiles.h"
 #include "kernels/cuda/packed_matrix.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/shapes.h"
 
 namespace molt {
@@ -292,7 +293,7 @@ void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Ma
   const void* input = x.data;
   std::int64_t x_stride = x.stride;
   if (narrow || !in_fours(x)) {
-    std::byte* const prepared = context.scratch(x.rows * w.stride() * size_of(w.stored()));
+    std::byte* const prepared = context.scratch(product_scratch(x.rows, w.stride(), w.stored()));
     prepare(x, w.stored(), w.stride(), prepared);
     input = prepared;
     x_stride = w.stride();

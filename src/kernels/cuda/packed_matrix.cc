@@ -4,6 +4,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/scratch.h"
 
 namespace molt {
 namespace cuda {
@@ -22,7 +23,7 @@ PackedRows::PackedRows(const Tensor& values, DType stored, DType dtype)
   MOLT_CHECK(values.shape().size() == 2 && (stored == DType::f32 || stored == DType::bf16));
   const Tensor plain = rounded(values, stored);
   const std::int64_t element = size_of(stored);
-  const std::int64_t stride = (in_ * element + 15) / 16 * 16 / element;
+  const std::int64_t stride = padded_inputs(in_, stored);
   if (stride == in_) {
     data_ = device_memory().place(Tensor(stored, {out_, stride}, plain.data(), nullptr));
     return;
@@ -42,6 +43,10 @@ const PackedRows& PackedRows::of(const PackedMatrix& matrix) {
 }
 
 }  // namespace cuda
+
+bool CudaBackend::looks_up(const PackedMatrix& packed, DType dtype) const {
+  return cuda::holds_exactly(cuda::PackedRows::of(packed).stored(), dtype);
+}
 
 std::unique_ptr<PackedMatrix> CudaBackend::pack(const Tensor& weight, DType dtype) const {
   return std::make_unique<cuda::PackedRows>(weight, dtype, dtype);

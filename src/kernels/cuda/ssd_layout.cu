@@ -92,7 +92,8 @@ bool in_fours(Rows<T> m) {
 
 template <class Element>
 SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const Ssd& ssd) {
-  const auto padded = [](int n) { return (n + kUnit<Element> - 1) / kUnit<Element> * kUnit<Element>; };
+  constexpr DType kType = sizeof(Element) == 2 ? DType::bf16 : DType::f32;
+  const auto padded = [](int n) { return static_cast<int>(padded_inputs(n, kType)); };
   SsdLayout<Element> layout{};
   layout.first_row = table.offsets[0];
   layout.heads = ssd.heads;
@@ -101,9 +102,8 @@ SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const S
   layout.states = padded(ssd.states);
   layout.stride = layout.heads * layout.channels + 2 * layout.groups * layout.states;
   const std::int64_t rows = table.offsets[table.count] - layout.first_row;
-  const std::int64_t elements = layout.stride + std::int64_t{layout.groups} * kChunkRows;
-  std::byte* const room =
-      context.scratch(rows * (16 * std::int64_t{ssd.heads} + elements * static_cast<std::int64_t>(sizeof(Element))));
+  const shapes::SsdShape shape{ssd.heads, ssd.channels, ssd.states, ssd.groups};
+  std::byte* const room = context.scratch(ssd_scratch(rows, shape, kType));
   layout.sums = reinterpret_cast<float4*>(room);
   layout.data = reinterpret_cast<Element*>(room + rows * ssd.heads * 16);
   layout.gram = layout.data + rows * layout.stride;

@@ -2,11 +2,10 @@
 // memory.
 #pragma once
 
+#include "kernels/cuda/scratch.h"
 #include "kernels/cuda/ssd.h"
 
 namespace molt::cuda {
-
-constexpr int kChunkRows = 64;
 
 /// A row: x head by head, B and C group by group, each padded with zeros to a multiple of 16 bytes. Element: float or
 /// bf16.
