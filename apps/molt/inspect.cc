@@ -137,8 +137,8 @@ Model load(const Options& options) {
 
 nlohmann::json describe_memory(const Options& options, const Model& model) {
   const MemoryNeeds needs = memory_needs(model, options.batch, options.length, options.window);
-  return {{"backend", options.model.backend}, {"batch", options.batch},     {"length", options.length},
-          {"window", options.window},         {"weights", needs.weights},   {"states", needs.states},
+  return {{"backend", options.model.backend}, {"batch", options.batch},      {"length", options.length},
+          {"window", options.window},         {"weights", needs.weights},    {"states", needs.states},
           {"scratch", needs.scratch},         {"of_backend", needs.backend}, {"total", needs.total()}};
 }
 

@@ -17,8 +17,8 @@ struct MemoryNeeds {
   std::int64_t total() const { return weights + states + scratch + backend; }
 };
 
-/// Of `batch` sequences that read `length` tokens each, `window` at a time, and generate. `rehearsal`: the model, loaded
-/// on a backend "rehearse:NAME".
+/// Of `batch` sequences that read `length` tokens each, `window` at a time, and generate. `rehearsal`: the model,
+/// loaded on a backend "rehearse:NAME".
 MemoryNeeds memory_needs(const Model& rehearsal, std::int64_t batch, std::int64_t length, std::int64_t window);
 
 }  // namespace molt::cli
