@@ -34,6 +34,12 @@ bool RecordedSteps::step(const Batch& batch, Matrix<float> logits) {
   return true;
 }
 
+std::int64_t RecordedSteps::bytes() const {
+  std::int64_t bytes = 0;
+  for (const Step& step : steps_) bytes += step.arena.bytes();
+  return bytes;
+}
+
 void RecordedSteps::record(const Batch& batch, Step& step) const {
   std::vector<std::int64_t> rows(batch.states.size());
   std::iota(rows.begin(), rows.end(), 0);

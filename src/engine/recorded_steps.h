@@ -22,6 +22,9 @@ class RecordedSteps {
   /// [S, vocab_size] on the host; false, and nothing done, where there is no recording of such a step (yet).
   bool step(const Batch& batch, Matrix<float> logits);
 
+  /// Bytes of memory that the recorded steps work in.
+  std::int64_t bytes() const;
+
  private:
   struct Step {
     std::vector<std::byte*> states;

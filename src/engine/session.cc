@@ -178,7 +178,7 @@ class Session::Impl {
 
   const Model& model() const { return model_; }
   double reduction_seconds() const { return reduction_seconds_; }
-  std::int64_t scratch_bytes() const { return arena_.bytes() + parked_.bytes(); }
+  std::int64_t scratch_bytes() const { return arena_.bytes() + parked_.bytes() + recorded_.bytes(); }
 
  private:
   /// Runs a batch of single tokens as a step that was recorded before, if it was; logits go to logits_.
