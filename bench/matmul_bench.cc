@@ -1,12 +1,14 @@
 // Matrix products at the shapes of mamba-130m and mamba2-130m: GB/s of weights and GFLOP/s, beside the bandwidth at
 // which this machine reads memory.
 //
-// Names are matmul/<format>/K:<in>/N:<out>/T:<rows>/threads:<n>. Each product is repeated over as many copies of the
-// weights as defeat the caches, as the layers of a model do. --isa=NAME, first on the command line, chooses the
-// instruction set.
+// Names are matmul/<format>/K:<in>/N:<out>/T:<rows>/threads:<n>/<instruction set>. Each product is repeated over as
+// many copies of the weights as defeat the caches, as the layers of a model do. --isa=NAME,NAME..., first on the
+// command line, chooses the instruction sets, which take turns; else the best is measured. One thread's rates are of
+// its own time, so that other programs' turns do not count; those of several threads are of time that passed.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -45,6 +47,7 @@ struct Case {
   Format format;
   std::int64_t k, n, rows;
   int threads;
+  std::string isa;
 };
 
 const CpuBackend kCpu;
@@ -75,6 +78,7 @@ const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(const Format
 
 void multiply(benchmark::State& state, const Case& c) {
   set_num_threads(c.threads);
+  use_isa(c.isa);
   const auto& weights = copies_of_weights(c.format, c.k, c.n);
   std::vector<float> x(static_cast<std::size_t>(c.rows * c.k), 0.5F);
   std::vector<float> y(static_cast<std::size_t>(c.rows * c.n));
@@ -119,13 +123,19 @@ void read_memory(benchmark::State& state, int threads) {
   state.counters["GB/s"] = benchmark::Counter(static_cast<double>(bytes) / 1e9, benchmark::Counter::kIsRate);
 }
 
-void register_all(int most_threads) {
+/// Measures one thread by its own time.
+void measure_time(benchmark::internal::Benchmark* benchmark, int threads) {
+  benchmark->Unit(benchmark::kMicrosecond);
+  if (threads > 1) benchmark->UseRealTime();
+}
+
+void register_all(int most_threads, const std::vector<std::string>& isas) {
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes = {{768, 3352},  {1536, 768}, {768, 3072},
                                                                      {768, 50280}, {1536, 80},  {48, 1536}};
   for (int threads = 1; threads <= most_threads; threads *= 2) {
-    benchmark::RegisterBenchmark(fmt::format("read/threads:{}", threads).c_str(), [threads](benchmark::State& state) {
-      read_memory(state, threads);
-    })->UseRealTime();
+    measure_time(benchmark::RegisterBenchmark(fmt::format("read/threads:{}", threads).c_str(),
+                                              [threads](benchmark::State& state) { read_memory(state, threads); }),
+                 threads);
   }
   const Format formats[] = {{DType::f32},           {DType::bf16},
                             {DType::u8, {{8, 0}}},  {DType::u8, {{4, 128}}},
@@ -133,28 +143,43 @@ void register_all(int most_threads) {
   for (const Format& format : formats) {
     for (const auto& [k, n] : shapes) {
       for (int threads = 1; threads <= most_threads; threads *= 2) {
-        for (const std::int64_t rows : {1, 2, 4, 8, 16, 128, 512}) {
-          const Case c{format, k, n, rows, threads};
-          const std::string name =
-              fmt::format("matmul/{}/K:{}/N:{}/T:{}/threads:{}", format.name(), k, n, rows, threads);
-          benchmark::RegisterBenchmark(name.c_str(), [c](benchmark::State& state) { multiply(state, c); })
-              ->UseRealTime()
-              ->Unit(benchmark::kMicrosecond);
+        for (const std::int64_t rows : {1, 2, 4, 8, 16, 64, 192, 512}) {
+          for (const std::string& isa : isas) {
+            const Case c{format, k, n, rows, threads, isa};
+            const std::string name =
+                fmt::format("matmul/{}/K:{}/N:{}/T:{}/threads:{}/{}", format.name(), k, n, rows, threads, isa);
+            measure_time(
+                benchmark::RegisterBenchmark(name.c_str(), [c](benchmark::State& state) { multiply(state, c); }),
+                threads);
+          }
         }
       }
     }
   }
 }
 
+/// The names between commas.
+std::vector<std::string> split(std::string_view list) {
+  std::vector<std::string> names;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    names.emplace_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
 }  // namespace
 }  // namespace molt
 
 int main(int argc, char** argv) {
+  std::vector<std::string> isas = {molt::select_kernels().name};
   if (argc > 1 && std::string_view(argv[1]).starts_with("--isa=")) {
-    molt::use_isa(std::string_view(argv[1]).substr(6));
+    isas = molt::split(std::string_view(argv[1]).substr(6));
+    for (const std::string& isa : isas) molt::use_isa(isa);  // or fail now
     --argc, ++argv;
   }
-  molt::register_all(molt::num_threads());
+  molt::register_all(molt::num_threads(), isas);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

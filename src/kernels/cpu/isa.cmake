@@ -4,13 +4,16 @@
 # -O1, which compiles in a third of the time, but for the newest instruction set: nearly all tests run on that.
 # -ffp-contract=fast lets the compiler fuse a multiplication and an addition; ISO mode would forbid it.
 file(GLOB isa_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/isa/*.cc)
+# What AMX multiplies by; the rest of its table is avx512_bf16's, not compiled again.
+file(GLOB amx_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/amx/*.cc)
 
-function(molt_isa name)
+# molt_isa(NAME SOURCES FLAGS...), SOURCES being the name of a list.
+function(molt_isa name sources)
   set(isa_optimization -O3)
   if(MOLT_SANITIZE AND NOT name STREQUAL "avx512_bf16")
     set(isa_optimization -O1)
   endif()
-  add_library(molt_isa_${name} OBJECT ${isa_sources})
+  add_library(molt_isa_${name} OBJECT ${${sources}})
   target_include_directories(molt_isa_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_compile_definitions(molt_isa_${name} PRIVATE MOLT_ISA=${name})
   target_compile_options(molt_isa_${name} PRIVATE ${isa_optimization} -ffp-contract=fast -Wno-psabi ${ARGN})
@@ -19,11 +22,13 @@ function(molt_isa name)
 endfunction()
 
 # On 64-bit Arm `portable` is NEON: its vectors have four lanes, and every such processor has 32 registers of them.
-molt_isa(portable)
+molt_isa(portable isa_sources)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(avx2 -mavx2 -mfma -mf16c)
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
-  molt_isa(avx2 ${avx2})
-  molt_isa(avx512 ${avx512})
-  molt_isa(avx512_bf16 ${avx512} -mavx512bf16 -mavx512vnni)
+  set(avx512_bf16 ${avx512} -mavx512bf16 -mavx512vnni)
+  molt_isa(avx2 isa_sources ${avx2})
+  molt_isa(avx512 isa_sources ${avx512})
+  molt_isa(avx512_bf16 isa_sources ${avx512_bf16})
+  molt_isa(avx512_amx amx_sources ${avx512_bf16} -mamx-tile -mamx-bf16 -mamx-int8)
 endif()

@@ -13,10 +13,6 @@
 
 namespace molt {
 
-// Rows of x that pass over a panel together. Large, so that weights are seldom read again; a multiple of the rows of
-// every instruction set's tile.
-inline constexpr std::int64_t kTileRows = 192;
-
 // The least work, in multiply-adds of a large product, that is worth handing to another thread: some 3 microseconds.
 inline constexpr std::int64_t kLeastWork = 50'000;
 
@@ -32,6 +28,16 @@ struct Piece {
   std::int64_t first_output() const { return panel * kPanelOutputs; }
 };
 
+/// How many of `rows` rows of x, of `row_bytes` as the kernels read them, pass over a panel together: equally many each
+/// time, a multiple of the rows of every instruction set's tile.
+inline std::int64_t piece_rows(const Kernels& kernels, std::int64_t rows, std::int64_t row_bytes) {
+  constexpr std::int64_t kMultiple = 96;
+  const std::int64_t by_bytes = kernels.piece_bytes / std::max<std::int64_t>(1, row_bytes) / kMultiple * kMultiple;
+  const std::int64_t most = std::clamp(by_bytes, kMultiple, kernels.piece_rows);
+  const std::int64_t passes = std::max<std::int64_t>(1, (rows + most - 1) / most);
+  return ((rows + passes - 1) / passes + kMultiple - 1) / kMultiple * kMultiple;
+}
+
 /// How many of `count` equal pieces of `work` multiply-adds make a task. Few enough that the threads end together even
 /// when one loses its core for a while, many enough to be worth a hand-over; neighbours, because each prefetches the
 /// next.
@@ -45,17 +51,18 @@ inline std::int64_t pieces_a_task(std::int64_t count, std::int64_t work) {
   return (count + tasks - 1) / tasks;
 }
 
-/// Calls multiply(piece) for the pieces that yield y, which is outputs [first_out, first_out + y.cols) of a product
-/// over `depth` columns of x.
+/// Calls multiply(piece) for the pieces, of `most_rows` rows, that yield y, which is outputs [first_out, first_out +
+/// y.cols) of a product over `depth` columns of x.
 template <class Multiply>
-void for_each_piece(Matrix<float> y, std::int64_t first_out, std::int64_t depth, Multiply multiply) {
+void for_each_piece(Matrix<float> y, std::int64_t first_out, std::int64_t depth, std::int64_t most_rows,
+                    Multiply multiply) {
   const std::int64_t first_panel = first_out / kPanelOutputs;
   const std::int64_t end_panel = (first_out + y.cols + kPanelOutputs - 1) / kPanelOutputs;
   const auto compute = [&](std::int64_t row, std::int64_t panel, bool last) {
     const std::int64_t output = panel * kPanelOutputs;
     Piece piece{
         .row = row,
-        .rows = std::min(kTileRows, y.rows - row),
+        .rows = std::min(most_rows, y.rows - row),
         .panel = panel,
         .next = last                    ? -1
                 : panel + 1 < end_panel ? panel + 1
@@ -70,7 +77,7 @@ void for_each_piece(Matrix<float> y, std::int64_t first_out, std::int64_t depth,
     }
     // The first panel, of which only the last outputs are wanted: computed whole, to one side.
     thread_local Scratch scratch;
-    piece.y = scratch.get(kTileRows * kPanelOutputs);
+    piece.y = scratch.get(piece.rows * kPanelOutputs);
     piece.y_stride = kPanelOutputs;
     multiply(piece);
     for (std::int64_t t = 0; t < piece.rows; ++t) {
@@ -79,12 +86,12 @@ void for_each_piece(Matrix<float> y, std::int64_t first_out, std::int64_t depth,
     }
   };
   // Tiles come in the order of rows, each with all panels: its rows of x stay in the cache meanwhile.
-  const std::int64_t tiles = (y.rows + kTileRows - 1) / kTileRows;
+  const std::int64_t tiles = (y.rows + most_rows - 1) / most_rows;
   const std::int64_t width = end_panel - first_panel;
   const std::int64_t pieces = tiles * width;
-  const std::int64_t grain = pieces_a_task(pieces, std::min(y.rows, kTileRows) * depth * kPanelOutputs);
+  const std::int64_t grain = pieces_a_task(pieces, std::min(y.rows, most_rows) * depth * kPanelOutputs);
   parallel_for(pieces, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) compute(i / width * kTileRows, first_panel + i % width, i + 1 == end);
+    for (std::int64_t i = begin; i < end; ++i) compute(i / width * most_rows, first_panel + i % width, i + 1 == end);
   });
 }
 

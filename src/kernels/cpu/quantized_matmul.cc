@@ -40,7 +40,8 @@ void quantized_matmul(Matrix<const float> x, const QuantizedPanels& w, const flo
   const Kernels& kernels = select_kernels();
   const RoundedInputs inputs = round_inputs(kernels, x, w);
   const auto multiply = w.bits() == 8 ? kernels.multiply_panel_int8 : kernels.multiply_panel_int4;
-  for_each_piece(y, first_out, x.cols, [&](const Piece& piece) {
+  const std::int64_t rows = piece_rows(kernels, y.rows, inputs.stride);
+  for_each_piece(y, first_out, x.cols, rows, [&](const Piece& piece) {
     multiply({
         .x = inputs.data + piece.row * inputs.stride,
         .x_stride = inputs.stride,

@@ -239,6 +239,11 @@ struct Kernels {
   /// cols], cols <= kShareColumns.
   void (*column_shares)(const float* sizes, int64_t rows, int64_t cols, float* shares);
 
+  // Rows of x that pass over a panel together, at most, and bytes of them: many, so that weights are seldom read again,
+  // as long as they stay in a cache meanwhile.
+  int64_t piece_rows;
+  int64_t piece_bytes;
+
   // Matrix products (panel_gemm.cc).
   int rounded_bytes;  // of an element that round_row() writes
   /// Rounds x [n] to bfloat16 (to nearest, ties to even) and pads it with zeros to `padded` elements, in whichever

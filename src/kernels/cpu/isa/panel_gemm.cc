@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #endif
 
-#include "kernels/cpu/isa/vec_narrow.h"
+#include "kernels/cpu/isa/vec.h"
 
 namespace molt::MOLT_ISA {
 namespace {
@@ -254,38 +254,32 @@ void multiply_panel(const PanelProduct& product) {
   }
 }
 
-/// Rounds to bfloat16, to nearest and ties to even; a NaN stays one. The result is the upper half of each lane, the
-/// lower is zero.
-inline VecI round_lanes(VecF x) {
-  const VecI bits = reinterpret_cast<VecI>(x);
+#if defined(__AVX512BF16__)
+/// Stores `lanes` of x rounded to bfloat16, to nearest and ties to even; a NaN stays one. Subnormal numbers become
+/// zeros, which is what the products' instructions take them for.
+template <class Lanes>
+inline void store_rounded(Rounded* to, VecF x, Lanes lanes) {
+  const auto rounded = reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, reinterpret_cast<__m512>(x)));
+  __builtin_memcpy(to, &rounded, sizeof(Rounded) * static_cast<uint64_t>(lanes));
+}
+#else
+/// Stores `lanes` of x rounded to bfloat16, to nearest and ties to even; a NaN stays one.
+template <class Lanes>
+inline void store_rounded(Rounded* to, VecF x, Lanes lanes) {
+  const VecI bits = bits_of(x);
   const VecI upper = ~0xffff - VecI{};
   const VecI rounded = (bits + 0x7fff + ((bits >> 16) & 1)) & upper;
   const VecI is_nan = (bits & 0x7fffffff) > 0x7f800000;
-  return (is_nan & ((bits | 0x400000) & upper)) | (~is_nan & rounded);
+  put(to, float_of((is_nan & ((bits | 0x400000) & upper)) | (~is_nan & rounded)), lanes);
 }
-
-/// Stores the first n lanes of `rounded` as elements of Rounded.
-inline void store_rounded(Rounded* at, VecI rounded, int n) {
-#if defined(__AVX512BF16__)
-  const VecU32 upper = reinterpret_cast<VecU32>(rounded) >> 16;
-  n == kLanes ? store_u16(at, upper, Whole{}) : store_u16(at, upper, n);
-#else
-  if (n == kLanes) {
-    store(at, reinterpret_cast<VecF>(rounded));
-  } else {
-    store_first(at, reinterpret_cast<VecF>(rounded), n);
-  }
 #endif
-}
 
 }  // namespace
 
 void round_row(const float* x, int64_t n, int64_t padded, void* rounded) {
   auto* out = static_cast<Rounded*>(rounded);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) store_rounded(out + i, round_lanes(load(x + i)), kLanes);
-  if (i < n) store_rounded(out + i, round_lanes(load_first(x + i, static_cast<int>(n - i))), static_cast<int>(n - i));
-  for (i = n; i < padded; ++i) out[i] = 0;
+  for_vectors(n, [&](int64_t i, auto lanes) { store_rounded(out + i, at(x + i, lanes), lanes); });
+  for (int64_t i = n; i < padded; ++i) out[i] = 0;
 }
 
 void multiply_panel_f32(const PanelProduct& product) {
