@@ -26,10 +26,7 @@ Buffer::~Buffer() {
 }
 
 Capture::Capture(const std::function<void()>& work)
-    : scratch_(Context::get().scratch_bytes(), false),
-      blas_memory_(Context::kBlasBytes, false),
-      host_(kHandedOver, true),
-      device_(kHandedOver, false) {
+    : blas_memory_(Context::kBlasBytes, false), host_(kHandedOver, true), device_(kHandedOver, false) {
   Context& context = Context::get();
   // Relaxed: `work` may allocate, which happens at once and is no part of the graph.
   check(cudaStreamBeginCapture(context.stream(), cudaStreamCaptureModeRelaxed), "recording a step");
@@ -62,9 +59,9 @@ void Capture::replay(std::span<const TokenId> ids) {
   check(cudaGraphLaunch(graph_, context.stream()), "a recorded step");
 }
 
-std::byte* Capture::scratch(std::int64_t bytes) const {
-  MOLT_CHECK(bytes <= scratch_.bytes());  // the same step has run before
-  return scratch_.data();
+std::byte* Capture::scratch(std::int64_t bytes) {
+  if (scratch_.empty() || scratch_.back().bytes() < bytes) scratch_.emplace_back(bytes, false);
+  return scratch_.back().data();
 }
 
 std::byte* Capture::hand_over(const void* host, std::int64_t bytes, std::byte*& page_locked) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <list>
 
 #include "kernels/backend.h"
 
@@ -41,13 +42,14 @@ class Capture final : public Recording {
   void replay(std::span<const TokenId> ids) override;
 
   // For the Context that is recorded.
-  std::byte* scratch(std::int64_t bytes) const;
+  std::byte* scratch(std::int64_t bytes);
   void* blas_memory() const { return blas_memory_.data(); }
   /// Notes a copy from page-locked memory, which the graph will repeat. Gives the place of both.
   std::byte* hand_over(const void* host, std::int64_t bytes, std::byte*& page_locked);
 
  private:
-  Buffer scratch_, blas_memory_, host_, device_;
+  std::list<Buffer> scratch_;  // the last is the largest; steps that asked for less go on using earlier ones
+  Buffer blas_memory_, host_, device_;
   std::int64_t used_ = 0;
   std::int64_t first_bytes_ = -1;  // of what was handed over first: the ids
   cudaGraphExec_t graph_ = nullptr;

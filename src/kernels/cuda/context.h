@@ -50,7 +50,6 @@ class Context {
 
   /// Device memory for one op, 256-byte aligned; the next op overwrites it.
   std::byte* scratch(std::int64_t bytes);
-  std::int64_t scratch_bytes() const { return scratch_bytes_; }
 
   /// From here on `capture`, unless it is null, gives the memory.
   void capture_with(Capture* capture) { capture_ = capture; }

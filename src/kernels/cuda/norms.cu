@@ -33,25 +33,34 @@ __device__ inline float4 operator+(float4 a, float4 b) {
   return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
 }
 
-/// A thread's weights, which depend on nothing; ones for null.
-template <int kKept>
-__device__ void fetch_weights(const float* weight, int cols, float4 (&weights)[kKept]) {
+constexpr int kKept = 6;  // fours of columns that a thread keeps
+
+/// Weights of the i-th four columns; ones for null.
+__device__ inline float4 weights_of(const float* weight, int i) {
+  return weight == nullptr ? float4{1, 1, 1, 1} : reinterpret_cast<const float4*>(weight)[i];
+}
+
+/// All of a thread's weights.
+__device__ inline void fetch_weights(const float* weight, int cols, float4 (&weights)[kKept]) {
 #pragma unroll
   for (int k = 0; k < kKept; ++k) {
     const int i = threadIdx.x + k * kThreads;
-    weights[k] = {1, 1, 1, 1};
-    if (weight != nullptr && 4 * i < cols) weights[k] = reinterpret_cast<const float4*>(weight)[i];
+    if (4 * i < cols) weights[k] = weights_of(weight, i);
   }
 }
 
+/// Up to so many rows weights, which depend on nothing, are fetched before the kernel before this one has ended. With
+/// many rows that hides nothing, and takes registers.
+constexpr std::int64_t kMostEarlyRows = 64;
+
 /// The same four columns at a time, kept in registers between the passes: cols <= 4 * kThreads * kKept.
-template <bool kAdd, int kKept>
+template <bool kAdd, bool kEarly>
 __global__ void __launch_bounds__(kThreads)
     norm_in_fours(Rows<float> x, Rows<const float> h, const float* weight, float eps, int cols, Rows<float> y) {
   __shared__ float room[32];
   let_next_start();
   float4 weights[kKept];
-  fetch_weights(weight, cols, weights);
+  if constexpr (kEarly) fetch_weights(weight, cols, weights);
   wait_for_previous();
   auto* const from = reinterpret_cast<float4*>(x.row(blockIdx.x));
   const auto* const added = reinterpret_cast<const float4*>(h.row(blockIdx.x));
@@ -70,7 +79,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kKept; ++k) {
     const int i = threadIdx.x + k * kThreads;
     if (4 * i >= cols) break;
-    const float4 w = weights[k];
+    const float4 w = kEarly ? weights[k] : weights_of(weight, i);
     reinterpret_cast<float4*>(y.row(blockIdx.x))[i] = {kept[k].x * scale * w.x, kept[k].y * scale * w.y,
                                                        kept[k].z * scale * w.z, kept[k].w * scale * w.w};
   }
@@ -81,10 +90,10 @@ void norm(Matrix<float> x, Matrix<const float> h, const float* weight, float eps
   if (x.rows == 0 || x.cols == 0) return;
   const auto rows = static_cast<unsigned>(x.rows);
   const int cols = static_cast<int>(x.cols);
-  constexpr int kKept = 6;
   const bool aligned = reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
   const bool fours = in_fours(x) && in_fours(y) && (!kAdd || in_fours(h)) && aligned && cols <= 4 * kThreads * kKept;
-  const auto kernel = fours ? norm_in_fours<kAdd, kKept> : norm_kernel<kAdd>;
+  const bool early = x.rows <= kMostEarlyRows;
+  const auto kernel = !fours ? norm_kernel<kAdd> : early ? norm_in_fours<kAdd, true> : norm_in_fours<kAdd, false>;
   launch_early(Context::get(), "rms_norm", kernel, rows, kThreads, 0, x, h, weight, eps, cols, y);
 }
 
@@ -109,15 +118,16 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// The same four columns at a time, kept in registers between the passes: group <= 4 * kThreads * kKept.
-template <int kKept>
+template <bool kEarly>
 __global__ void __launch_bounds__(kThreads)
     gated_norm_in_fours(Rows<const float> x, Rows<const float> z, const float* weight, float eps, int group,
                         bool before, Rows<float> y) {
   __shared__ float room[32];
   let_next_start();
   const int first = static_cast<int>(blockIdx.y) * group;
+  const float* const own_weight = weight == nullptr ? nullptr : weight + first;
   float4 weights[kKept];
-  fetch_weights(weight == nullptr ? nullptr : weight + first, group, weights);
+  if constexpr (kEarly) fetch_weights(own_weight, group, weights);
   wait_for_previous();
   const auto* const from = reinterpret_cast<const float4*>(x.row(blockIdx.x) + first);
   const auto* const gate = reinterpret_cast<const float4*>(z.row(blockIdx.x) + first);
@@ -137,7 +147,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kKept; ++k) {
     const int i = threadIdx.x + k * kThreads;
     if (4 * i >= group) break;
-    const float4 w = weights[k];
+    const float4 w = kEarly ? weights[k] : weights_of(own_weight, i);
     reinterpret_cast<float4*>(y.row(blockIdx.x) + first)[i] = {kept[k].x * scale * w.x, kept[k].y * scale * w.y,
                                                                kept[k].z * scale * w.z, kept[k].w * scale * w.w};
   }
@@ -164,10 +174,12 @@ void CudaBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, c
   shapes::check_gated_rms_norm(x, z, group, y);
   if (x.rows == 0 || x.cols == 0) return;
   const dim3 grid(static_cast<unsigned>(x.rows), static_cast<unsigned>(x.cols / group));
-  constexpr int kKept = 6;
   const bool fours = cuda::in_fours(x) && cuda::in_fours(z) && cuda::in_fours(y) && group % 4 == 0 &&
-                     reinterpret_cast<std::uintptr_t>(weight) % 16 == 0 && group <= 4 * cuda::kThreads * kKept;
-  const auto kernel = fours ? cuda::gated_norm_in_fours<kKept> : cuda::gated_norm_kernel;
+                     reinterpret_cast<std::uintptr_t>(weight) % 16 == 0 && group <= 4 * cuda::kThreads * cuda::kKept;
+  const bool early = x.rows <= cuda::kMostEarlyRows;
+  const auto kernel = !fours  ? cuda::gated_norm_kernel
+                      : early ? cuda::gated_norm_in_fours<true>
+                              : cuda::gated_norm_in_fours<false>;
   cuda::launch_early(cuda::Context::get(), "gated_rms_norm", kernel, grid, cuda::kThreads, 0, x, z, weight, eps,
                      static_cast<int>(group), norm_before_gate, y);
 }
