@@ -13,10 +13,13 @@ std::shared_ptr<const Backend> make_backend(std::string_view name) {
   constexpr std::string_view kStaged = "staged:";
   const bool timed = name.starts_with(kTimed);
   if (timed) name.remove_prefix(kTimed.size());
-  const bool staged = name.starts_with(kStaged);
+  constexpr std::string_view kAligned = "aligned:";  // staged, the other way
+  const bool aligned = name.starts_with(kAligned);
+  if (aligned) name.remove_prefix(kAligned.size());
+  const bool staged = !aligned && name.starts_with(kStaged);
   if (staged) name.remove_prefix(kStaged.size());
   constexpr std::string_view kRehearse = "rehearse:";
-  if (!timed && !staged && name.starts_with(kRehearse)) {
+  if (!timed && !staged && !aligned && name.starts_with(kRehearse)) {
     name.remove_prefix(kRehearse.size());
     const auto& rehearsals = Registry<RehearsalFactory>::instance();
     const RehearsalFactory* rehearse = rehearsals.find(name);
@@ -29,7 +32,7 @@ std::shared_ptr<const Backend> make_backend(std::string_view name) {
   const BackendFactory* make = registry.find(name);
   if (make == nullptr) fail("unknown backend '{}'; known: {}", name, fmt::join(registry.names(), ", "));
   std::shared_ptr<const Backend> backend = (*make)();
-  if (staged) backend = std::make_shared<StagedBackend>(std::move(backend), host_memory());
+  if (staged || aligned) backend = std::make_shared<StagedBackend>(std::move(backend), host_memory(), aligned);
   return timed ? std::make_shared<TimedBackend>(std::move(backend)) : backend;
 }
 

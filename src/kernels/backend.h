@@ -228,8 +228,8 @@ class Backend {
 };
 
 /// Makes the backend of that name ("reference", "cpu"), or throws Error that lists the known ones. "timed:NAME" times
-/// the ops of the one of that name, "staged:NAME" runs them on copies of arguments that lie on the host,
-/// "rehearse:NAME" only counts the memory that they need.
+/// the ops of the one of that name, "staged:NAME" and "aligned:NAME" run them on copies of arguments that lie on the
+/// host, "rehearse:NAME" only counts the memory that they need.
 std::shared_ptr<const Backend> make_backend(std::string_view name);
 
 /// What a backend's folder registers: Registration<BackendFactory> registration{"name", make}.

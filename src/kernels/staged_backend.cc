@@ -1,5 +1,7 @@
 #include "kernels/staged_backend.h"
 
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 namespace molt {
@@ -7,6 +9,7 @@ namespace {
 
 constexpr std::int64_t kLine = 64;  // bytes
 constexpr std::int64_t kFloat = 4;
+constexpr std::byte kMark{0x5a};
 
 }  // namespace
 
@@ -17,61 +20,103 @@ class StagedBackend::Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  /// A copy to read.
+  /// A copy of `size` bytes to read.
   std::byte* bytes(const void* data, std::int64_t size) {
     if (data == nullptr) return nullptr;
-    for (const Copy& copy : copies_) {
-      if (copy.outside == data && copy.size >= size) return copy.inside;
-    }
-    auto* const outside = static_cast<std::byte*>(const_cast<void*>(data));
-    const auto misalignment = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % kLine);
-    auto* const room = reinterpret_cast<std::byte*>(b_.copies_.floats((misalignment + size + kFloat - 1) / kFloat));
-    copies_.push_back({outside, room + misalignment, size});
-    if (b_.outside_.is_host()) {
-      b_.inner_->memory().upload(outside, copies_.back().inside, size);
-    } else {
-      b_.outside_.download(outside, copies_.back().inside, size);
-    }
-    return copies_.back().inside;
+    return copy_of({static_cast<std::byte*>(const_cast<void*>(data)), nullptr, 1, size, size, size}).inside;
   }
   const float* floats(const float* data, std::int64_t count) {
     return reinterpret_cast<const float*>(bytes(data, count * kFloat));
   }
-  Matrix<const float> in(Matrix<const float> x) { return {in_place(x), x.rows, x.cols, x.stride}; }
+  Matrix<const float> in(Matrix<const float> x) {
+    if (x.data == nullptr) return x;
+    const Copy copy = copy_of(rows_of(x));
+    return {reinterpret_cast<const float*>(copy.inside), x.rows, x.cols, copy.inside_stride / kFloat};
+  }
 
-  /// A copy to read and to write: what lies between the rows goes back as it came.
+  /// A copy to read and to write.
   Matrix<float> out(Matrix<float> y) {
-    float* const data = in_place(y);
-    written_.push_back({reinterpret_cast<std::byte*>(y.data), reinterpret_cast<std::byte*>(data), extent(y)});
-    return {data, y.rows, y.cols, y.stride};
+    if (y.data == nullptr) return y;
+    Copy copy = copy_of(rows_of(y));
+    copy.rows = y.rows;
+    written_.push_back(copy);
+    return {reinterpret_cast<float*>(copy.inside), y.rows, y.cols, copy.inside_stride / kFloat};
   }
   std::byte* out(void* data, std::int64_t size) {
     std::byte* const inside = bytes(data, size);
-    written_.push_back({static_cast<std::byte*>(data), inside, size});
+    written_.push_back({static_cast<std::byte*>(data), inside, 1, size, size, size});
     return inside;
   }
 
   void finish() {
-    for (const Copy& copy : written_) {
-      if (copy.size == 0) continue;
-      if (b_.outside_.is_host()) {
-        b_.inner_->memory().download(copy.inside, copy.outside, copy.size);
-      } else {
-        b_.outside_.upload(copy.inside, copy.outside, copy.size);
-      }
-    }
+    for (const Copy& copy : written_) move(copy, false);
   }
 
  private:
+  /// Rows of `width` bytes, with their strides in bytes.
   struct Copy {
     std::byte *outside, *inside;
-    std::int64_t size;
+    std::int64_t rows, width, outside_stride, inside_stride;
   };
 
-  static std::int64_t extent(Matrix<const float> x) {
-    return x.rows == 0 || x.cols == 0 ? 0 : ((x.rows - 1) * x.stride + x.cols) * kFloat;
+  Copy rows_of(Matrix<const float> x) const {
+    const std::int64_t width = x.cols * kFloat, stride = x.stride * kFloat;
+    auto* const data = reinterpret_cast<std::byte*>(const_cast<float*>(x.data));
+    const bool same_stride = !b_.aligned_ || x.rows <= 1;
+    return {data, nullptr, x.rows, width, stride, same_stride ? stride : (width + kLine - 1) / kLine * kLine};
   }
-  float* in_place(Matrix<const float> x) { return reinterpret_cast<float*>(bytes(x.data, extent(x))); }
+
+  /// The copy of what `wanted` says, made if there is none yet.
+  Copy copy_of(Copy wanted) {
+    for (const Copy& copy : copies_) {
+      const bool same = copy.outside == wanted.outside && copy.width == wanted.width &&
+                        (copy.rows == 1 || wanted.rows == 1 || copy.outside_stride == wanted.outside_stride);
+      if (same && copy.rows >= wanted.rows) return copy;
+    }
+    const auto place = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(wanted.outside) % kLine);
+    const std::int64_t misalignment = b_.aligned_ ? 0 : place;
+    const std::int64_t room = misalignment + wanted.rows * wanted.inside_stride + wanted.width;
+    wanted.inside = reinterpret_cast<std::byte*>(b_.copies_.floats((room + kFloat - 1) / kFloat)) + misalignment;
+    copies_.push_back(wanted);
+    move(wanted, true);
+    return wanted;
+  }
+
+  /// Moves all rows to the inside, or to the outside, in one go: what lies between them there is kept.
+  void move(const Copy& copy, bool to_inside) const {
+    if (copy.rows == 0 || copy.width == 0) return;
+    const bool host_outside = b_.outside_.is_host();
+    const Memory& device = host_outside ? b_.inner_->memory() : b_.outside_;
+    std::byte* const on_host = host_outside ? copy.outside : copy.inside;
+    std::byte* const there = host_outside ? copy.inside : copy.outside;
+    const std::int64_t host_stride = host_outside ? copy.outside_stride : copy.inside_stride;
+    const std::int64_t stride = host_outside ? copy.inside_stride : copy.outside_stride;
+    const std::int64_t extent = (copy.rows - 1) * stride + copy.width;
+    const Tensor packed = Tensor::uninitialized(DType::u8, {extent});  // laid out as there
+    const auto for_rows = [&](auto body) {
+      for (std::int64_t i = 0; i < copy.rows; ++i) body(packed.data() + i * stride, on_host + i * host_stride);
+    };
+    const auto width = static_cast<std::size_t>(copy.width);
+    if (to_inside == host_outside) {
+      // Onto the device: between the rows lie marks there, or, outside, what others have.
+      std::fill_n(packed.data(), extent, kMark);
+      if (!host_outside) device.download(there, packed.data(), extent);
+      for_rows([&](std::byte* row, const std::byte* host) { std::memcpy(row, host, width); });
+      device.upload(packed.data(), there, extent);
+    } else {
+      device.download(there, packed.data(), extent);
+      for_rows([&](const std::byte* row, std::byte* host) { std::memcpy(host, row, width); });
+      if (host_outside) check_gaps(copy, packed, stride);
+    }
+  }
+
+  /// Nothing may have been written between the rows: there were marks.
+  static void check_gaps(const Copy& copy, const Tensor& packed, std::int64_t stride) {
+    for (std::int64_t i = 0; i + 1 < copy.rows; ++i) {
+      const std::byte* const row = packed.data() + i * stride;
+      MOLT_CHECK(std::all_of(row + copy.width, row + stride, [](std::byte b) { return b == kMark; }));
+    }
+  }
 
   const StagedBackend& b_;
   std::lock_guard<std::mutex> lock_;
@@ -79,8 +124,8 @@ class StagedBackend::Call {
   std::vector<Copy> copies_, written_;
 };
 
-StagedBackend::StagedBackend(std::shared_ptr<const Backend> inner, const Memory& outside)
-    : inner_(std::move(inner)), outside_(outside), copies_(inner_->memory()) {
+StagedBackend::StagedBackend(std::shared_ptr<const Backend> inner, const Memory& outside, bool aligned)
+    : inner_(std::move(inner)), outside_(outside), aligned_(aligned), copies_(inner_->memory()) {
   MOLT_CHECK(outside_.is_host() || inner_->memory().is_host());
 }
 

@@ -5,7 +5,8 @@
 // device's backend derives from one around the reference, which runs what it has no kernel for.
 //
 // Slow, and one op at a time: a lock is held. Copies keep the arguments' strides and their alignment within a cache
-// line, and arguments that are the same matrix stay the same.
+// line; or, "aligned:cuda", their rows begin at cache lines, as those of arenas do, for which kernels have other ways.
+// Arguments that are the same matrix stay the same.
 #pragma once
 
 #include <memory>
@@ -19,13 +20,14 @@ namespace molt {
 class StagedBackend : public Backend {
  public:
   /// `outside`: where arguments lie; must outlive this. One of the two memories is the host's.
-  StagedBackend(std::shared_ptr<const Backend> inner, const Memory& outside);
+  /// `aligned`: the copies' rows begin at cache lines.
+  StagedBackend(std::shared_ptr<const Backend> inner, const Memory& outside, bool aligned = false);
 
   std::string_view name() const override { return inner_->name(); }
   const Memory& memory() const override { return outside_; }
   std::shared_ptr<const Backend> suited_to(DType dtype) const override {
     auto suited = inner_->suited_to(dtype);
-    return suited == nullptr ? nullptr : std::make_shared<StagedBackend>(std::move(suited), outside_);
+    return suited == nullptr ? nullptr : std::make_shared<StagedBackend>(std::move(suited), outside_, aligned_);
   }
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return inner_->pack(weight, dtype);
@@ -69,6 +71,7 @@ class StagedBackend : public Backend {
 
   std::shared_ptr<const Backend> inner_;
   const Memory& outside_;
+  bool aligned_;
   mutable std::mutex mutex_;
   mutable Arena copies_;
 };

@@ -28,6 +28,8 @@ std::vector<Implementation> implementations() {
   rows.push_back({"timed:cpu", ""});
   rows.push_back({"staged:cpu", ""});
   rows.push_back({"staged:cuda", ""});
+  rows.push_back({"aligned:cpu", ""});
+  rows.push_back({"aligned:cuda", ""});
   return rows;
 }
 
