@@ -244,11 +244,11 @@ State::Saved State::load(const std::string& path, const Model& model) {
       saved.state.tokens_ > ids.size()) {
     fail("{}: claims {} tokens of a text of {}: the file is damaged", path, tokens, ids.size());
   }
-  saved.state.reserve(0);
   for (const StateLayout::Kv& layer : core.state_layout().kv) {
     const Shape shape = {saved.state.tokens(), layer.shape.heads, layer.shape.head_dim};
     const std::pair kv(tensor(layer.name + "keys", DType::f32, DType::f32, &shape),
                        tensor(layer.name + "values", DType::f32, DType::f32, &shape));
+    saved.state.reserve(0);  // only now: the file must be as large as what it claims to hold
     scatter_kv(kv, layer, saved.state.kv_blocks(), saved.state.tokens());
   }
   for (const TokenId id : saved.ids) {
