@@ -42,6 +42,7 @@ State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type
   const Memory& memory = core_->backend().memory();
   data_ = memory.allocate(bytes_);
   memory.clear(data_.get(), bytes_);
+  core_->backend().finish();  // another thread may use it next
 }
 
 State::State(const Model& model)
@@ -56,6 +57,7 @@ State::State(const State& other)
       type_(other.type_),
       core_(other.core_) {
   core_->backend().memory().copy(other.data(), data(), bytes_);
+  core_->backend().finish();
 }
 
 State& State::operator=(const State& other) {
@@ -63,6 +65,7 @@ State& State::operator=(const State& other) {
   const Memory& memory = other.core_->backend().memory();
   if (data_ == nullptr || bytes_ != other.bytes_ || &core_->backend().memory() != &memory) return *this = State(other);
   memory.copy(other.data(), data(), bytes_);  // large: its memory serves again
+  other.core_->backend().finish();
   tokens_ = other.tokens_;
   type_ = other.type_;
   core_ = other.core_;
