@@ -23,8 +23,7 @@ bool RecordedSteps::step(const Batch& batch, Matrix<float> logits) {
     last_.assign(batch.states.begin(), batch.states.end());
     if (!again) return false;  // the first such step runs as it is, which also shows what memory it needs
     if (steps_.size() == kMostSteps) steps_.pop_back();
-    steps_.emplace_front(Step{last_, Arena(model_.backend().memory()), {}, nullptr});
-    record(batch, steps_.front());
+    steps_.push_front(record(batch));
   }
   const Step& step = steps_.front();
   step.recording->replay(batch.ids);
@@ -40,7 +39,8 @@ std::int64_t RecordedSteps::bytes() const {
   return bytes;
 }
 
-void RecordedSteps::record(const Batch& batch, Step& step) const {
+RecordedSteps::Step RecordedSteps::record(const Batch& batch) const {
+  Step step{last_, Arena(model_.backend().memory()), {}, nullptr};
   std::vector<std::int64_t> rows(batch.states.size());
   std::iota(rows.begin(), rows.end(), 0);
   const auto run = [&] {
@@ -49,6 +49,7 @@ void RecordedSteps::record(const Batch& batch, Step& step) const {
   };
   step.logits = step.arena.matrix(std::ssize(rows), model_.config().vocab_size);
   step.recording = model_.backend().record(run);
+  return step;
 }
 
 }  // namespace molt

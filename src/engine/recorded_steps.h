@@ -33,7 +33,7 @@ class RecordedSteps {
     std::unique_ptr<Recording> recording;
   };
 
-  void record(const Batch& batch, Step& step) const;
+  Step record(const Batch& batch) const;
 
   const ModelCore& model_;
   std::vector<std::byte*> last_;  // the states of the last batch that was asked for

@@ -85,6 +85,7 @@ State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type
   const Memory& memory = core_->backend().memory();
   data_ = memory.allocate(bytes_);
   memory.clear(data_.get(), bytes_);
+  core_->backend().finish();  // another thread may use it next
   kv_ = std::make_unique<KvBlocks>(core_->state_layout().kv_block_bytes);
 }
 
@@ -101,6 +102,7 @@ State::State(const State& other)
       type_(other.type_),
       core_(other.core_) {
   core_->backend().memory().copy(other.data(), data(), bytes_);
+  core_->backend().finish();
 }
 
 State& State::operator=(const State& other) {
@@ -108,6 +110,7 @@ State& State::operator=(const State& other) {
   const Memory& memory = other.core_->backend().memory();
   if (data_ == nullptr || bytes_ != other.bytes_ || &core_->backend().memory() != &memory) return *this = State(other);
   memory.copy(other.data(), data(), bytes_);  // large: its memory serves again
+  other.core_->backend().finish();
   *kv_ = other.kv_->copy(other.tokens_);
   tokens_ = other.tokens_;
   type_ = other.type_;
