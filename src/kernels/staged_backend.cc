@@ -251,8 +251,7 @@ void StagedBackend::rope(Matrix<float> x, std::int64_t heads, std::span<const do
 }
 
 void StagedBackend::attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv,
-                              float scale, Offsets offsets, std::span<const KvSequence> caches,
-                              Matrix<float> y) const {
+                              float scale, Offsets offsets, std::span<const KvSequence> caches, Matrix<float> y) const {
   Call call(*this);
   inner_->attention(call.in(q), call.in(k), call.in(v), kv, scale, offsets, caches, call.out(y));
   call.finish();

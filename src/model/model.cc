@@ -38,7 +38,8 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
     layer.block = spec.make_block(i, weights);
     if (layer.block->kv_shape().heads > 0 && !backend_->memory().is_host()) {
       fail(
-          "{}: block {} is attention, whose keys and values lie in the host's memory so far: neither another backend nor "
+          "{}: block {} is attention, whose keys and values lie in the host's memory so far: neither another backend "
+          "nor "
           "a forecast of its memory works; use --backend cpu",
           source.description(), i);
     }
