@@ -44,20 +44,39 @@ double read_bandwidth() {
   return static_cast<double>(kWords) * 8 / best / 1e9;
 }
 
+/// Of a device's memory: what a copy reads and writes.
+double copy_bandwidth(const Backend& backend) {
+  constexpr std::int64_t kBytes = std::int64_t{1} << 30;
+  const Tensor from = backend.memory().zeros(DType::u8, {kBytes});
+  const Tensor to = backend.memory().zeros(DType::u8, {kBytes});
+  double best = 1e30;
+  for (int round = 0; round < 8; ++round) {
+    best = std::min(best, seconds([&] {
+                      backend.memory().copy(from.data(), to.data(), kBytes);
+                      backend.finish();
+                    }));
+  }
+  return 2.0 * kBytes / best / 1e9;
+}
+
 /// With weights in `dtype`, u8 for int8.
 double matmul_rate(const Backend& backend, DType dtype) {
-  constexpr std::int64_t kSize = 1024;
-  Tensor weight = Tensor::zeros(DType::f32, {kSize, kSize});
-  Tensor x = Tensor::zeros(DType::f32, {kSize, kSize});
-  const Tensor y = Tensor::zeros(DType::f32, {kSize, kSize});
+  const std::int64_t size = backend.memory().is_host() ? 1024 : 4096;
+  Tensor weight = Tensor::zeros(DType::f32, {size, size});
+  Tensor ones = Tensor::zeros(DType::f32, {size, size});
   std::fill_n(weight.as<float>(), weight.size(), 0.01F);
-  std::fill_n(x.as<float>(), x.size(), 1.0F);
+  std::fill_n(ones.as<float>(), ones.size(), 1.0F);
+  const Tensor x = backend.memory().place(ones);
+  const Tensor y = backend.memory().zeros(DType::f32, {size, size});
   const auto packed = dtype == DType::u8 ? backend.pack(round_to_nearest(weight, {})) : backend.pack(weight, dtype);
   double best = 1e30;
   for (int round = 0; round < 8; ++round) {
-    best = std::min(best, seconds([&] { backend.matmul(x.matrix(), *packed, nullptr, y.matrix()); }));
+    best = std::min(best, seconds([&] {
+                      backend.matmul(x.matrix(), *packed, nullptr, y.matrix());
+                      backend.finish();
+                    }));
   }
-  return 2.0 * kSize * kSize * kSize / best / 1e9;
+  return 2.0 * static_cast<double>(size * size * size) / best / 1e9;
 }
 
 }  // namespace
@@ -65,7 +84,9 @@ double matmul_rate(const Backend& backend, DType dtype) {
 Ceilings measure_ceilings(const ModelCore& model) {
   const double f32 = matmul_rate(model.backend(), DType::f32);
   const DType dtype = model.quantized() ? DType::u8 : model.dtype();
-  return {read_bandwidth(), dtype == DType::f32 ? f32 : matmul_rate(model.backend(), dtype), f32};
+  const bool host = model.backend().memory().is_host();
+  return {host ? read_bandwidth() : copy_bandwidth(model.backend()),
+          dtype == DType::f32 ? f32 : matmul_rate(model.backend(), dtype), f32};
 }
 
 }  // namespace molt::cli

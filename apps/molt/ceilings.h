@@ -6,7 +6,7 @@
 namespace molt::cli {
 
 struct Ceilings {
-  double read_gb_per_s = 0;           // memory read by all threads together
+  double read_gb_per_s = 0;           // memory read by all threads together; a device: copied, both ways
   double matmul_gflop_per_s = 0;      // a large matrix product in the model's dtype, int8 if it is quantized
   double matmul_f32_gflop_per_s = 0;  // the same in float32, which all other ops compute in
 };

@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "command.h"
+#include "memory_needs.h"
 #include "model/model.h"
 #include "model/published_shapes.h"
 #include "model_options.h"
@@ -20,6 +21,8 @@ struct Options {
   std::string shape;
   ReduceOption reduce;
   std::int64_t length = 2048;
+  std::int64_t batch = 0;
+  std::int64_t window = 2048;
   bool methods = false;
   bool json = false;
 };
@@ -141,6 +144,33 @@ void print_reduction(const Reduction& reduction, const ReductionRecord& record) 
   }
 }
 
+Model load(const Options& options) {
+  LoadOptions load = options.model.prepare();
+  if (options.batch > 0) load.backend = "rehearse:" + load.backend;
+  return options.shape.empty() ? Model::load(options.model.model, load) : Model::random(options.shape, 1, load);
+}
+
+nlohmann::json describe_memory(const Options& options, const Model& model) {
+  const MemoryNeeds needs = memory_needs(model, options.batch, options.length, options.window);
+  return {{"backend", options.model.backend}, {"batch", options.batch},      {"length", options.length},
+          {"window", options.window},         {"weights", needs.weights},    {"states", needs.states},
+          {"scratch", needs.scratch},         {"of_backend", needs.backend}, {"total", needs.total()}};
+}
+
+void print_memory(const nlohmann::json& memory) {
+  fmt::print("\nmemory on {}, {} x {} tokens, {} at a time\n", memory["backend"].get<std::string>(),
+             memory["batch"].get<std::int64_t>(), memory["length"].get<std::int64_t>(),
+             memory["window"].get<std::int64_t>());
+  const auto row = [&](const char* name, const char* key) {
+    fmt::print("{:<16}{:>10}\n", name, human_bytes(memory[key].get<double>()));
+  };
+  row("weights", "weights");
+  row("states", "states");
+  row("activations", "scratch");
+  row("backend's own", "of_backend");
+  row("together", "total");
+}
+
 void run(const Options& options) {
   if (options.methods) {
     options.reduce.load_plugins();
@@ -151,14 +181,15 @@ void run(const Options& options) {
     fail("name either a model folder or a published shape with --shape (one of: {})",
          fmt::join(published_shapes(), ", "));
   }
-  const Model model =
-      options.shape.empty() ? options.model.load() : Model::random(options.shape, 1, options.model.prepare());
+  const Model model = load(options);
   const std::vector<Reduction> reductions = options.reduce.make_all(model);
   std::vector<ReductionRecord> records;
   for (const Reduction& reduction : reductions) records.push_back(reduction.rehearse(options.length));
   nlohmann::json description = describe(model);
+  if (options.batch > 0) description["memory"] = describe_memory(options, model);
   if (!options.json) {
     print_table(description);
+    if (options.batch > 0) print_memory(description["memory"]);
     for (std::size_t i = 0; i < records.size(); ++i) print_reduction(reductions[i], records[i]);
     return;
   }
@@ -176,9 +207,16 @@ void setup(CLI::App& app) {
   app.add_option("--shape", options->shape, "A published shape instead of a model: mamba-130m, mamba2-2.7b, ...")
       ->type_name("NAME");
   options->reduce.add_to(app, true);
-  app.add_option("--length", options->length, "Tokens of the prompt that --reduce is shown for")
+  app.add_option("--length", options->length, "Tokens of the prompt that --reduce and --batch are shown for")
       ->type_name("N")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_option("--batch", options->batch, "Also how much memory so many sequences of --length tokens take")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+  app.add_option("--window", options->window, "Tokens that are read together, for --batch")
+      ->type_name("N")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
       ->capture_default_str();
   app.add_flag("--methods", options->methods, "List the methods of --reduce with their keys, and end");
   app.add_flag("--json", options->json, "Print one JSON object");
@@ -186,6 +224,7 @@ void setup(CLI::App& app) {
       "Examples:\n"
       "  molt inspect models/demo\n"
       "  molt inspect models/demo --reduce utr:flops=0.3 --reduce bypass:flops=0.3 --length 1024\n"
+      "  molt inspect --shape mamba2-2.7b --backend cuda --batch 96 --window 4096\n"
       "  molt inspect --methods");
   app.callback([options] { run(*options); });
 }

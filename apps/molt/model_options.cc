@@ -44,7 +44,9 @@ void ModelOptions::add_run_options_to(CLI::App& app) {
   app.add_option("--threads", threads, "Threads to use (default: the cores available to this process)")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--backend", backend, "cpu, or reference: slow and exact")->type_name("NAME")->capture_default_str();
+  app.add_option("--backend", backend, "cpu; cuda: an NVIDIA GPU (in builds that have it); reference: slow and exact")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--isa", isa,
                  fmt::format("Force an instruction set; this machine has {} (default: the first)",
                              fmt::join(available_isas(), ", ")))

@@ -21,6 +21,7 @@ struct Options {
   std::string pattern;
   std::string calibration;
   PruneOptions prune;
+  bool no_polish = false;
   int threads = 0;
   bool json = false;
 };
@@ -81,6 +82,7 @@ void run(const Options& options) {
   PruneOptions prune = options.prune;
   prune.settings.sparsity =
       options.pattern.empty() ? Sparsity{.share = options.sparsity} : parse_pattern(options.pattern);
+  prune.settings.polish = !options.no_polish;
   if (!options.calibration.empty()) {
     prune.text = read_text(options.calibration);
   } else if (find_pruner(prune.method).calibrated) {
@@ -117,7 +119,7 @@ void setup_amount(CLI::App& app, Options& options) {
                              ->capture_default_str();
   app.add_option("--pattern", options.pattern,
                  "Keep N of every M consecutive weights of a row instead: 2:4, 4:8. 2:4 is what kernels make use of")
-      ->type_name("N:M")
+      ->type_name("PATTERN")
       ->excludes(sparsity);
   PruneOptions& prune = options.prune;
   app.add_option("--method", prune.method, methods())->type_name("NAME")->capture_default_str();
@@ -134,7 +136,7 @@ void setup_amount(CLI::App& app, Options& options) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_flag(
-      "--no-polish{false}", prune.settings.polish,
+      "--no-polish", options.no_polish,
       "Of mrp-sm and mrp-mm: leave rows as blocks of columns leave them; else what is left of a row is moved to "
       "where its error is least");
   app.add_option("--refine", prune.settings.refine,
@@ -144,8 +146,11 @@ void setup_amount(CLI::App& app, Options& options) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_option("--only", prune.only, "Prune only linear layers whose names contain this: out_proj, layers.3.")
-      ->type_name("NAME");
-  app.add_option("--skip", prune.skip, "Leave those alone whose names contain this")->type_name("NAME");
+      ->type_name("NAME")
+      ->allow_extra_args(false);
+  app.add_option("--skip", prune.skip, "Leave those alone whose names contain this")
+      ->type_name("NAME")
+      ->allow_extra_args(false);
 }
 
 void setup(CLI::App& app) {

@@ -40,7 +40,7 @@ std::string_view name_of(StateType type);
 struct LoadOptions {
   WeightType weights = WeightType::automatic;
   StateType states = StateType::f32;  // of States for which no other is asked
-  std::string backend = "cpu";        // or "reference", the slow oracle
+  std::string backend = "cpu";        // or "cuda", or "reference", the slow oracle
   std::string tokenizer;              // a tokenizer.json (or GGUF file) to use instead of the model's own
 };
 

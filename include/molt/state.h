@@ -47,9 +47,9 @@ class State {
   /// Equal to the last bit, of the same model and type.
   bool operator==(const State& other) const;
 
-  /// The memory of the state but for keys and values, layer by layer: for each Mamba block the last inputs of its
-  /// convolution [d_conv - 1, channels] in float32, then the SSM state (Mamba: [d_state, d_inner]; Mamba-2: [heads,
-  /// d_state, head_dim]) in float32 or bfloat16, each padded to 64 bytes.
+  /// The memory of the state but for keys and values, which is the model's backend's, layer by layer: for each Mamba
+  /// block the last inputs of its convolution [d_conv - 1, channels] in float32, then the SSM state (Mamba: [d_state,
+  /// d_inner]; Mamba-2: [heads, d_state, head_dim]) in float32 or bfloat16, each padded to 64 bytes.
   std::byte* data() const { return data_.get(); }
 
   /// Makes room for the keys and values of `more` tokens behind those that it has seen.
@@ -77,14 +77,10 @@ class State {
   static Saved load(const std::string& path, const Model& model);
 
  private:
-  struct Free {
-    void operator()(std::byte* data) const;
-  };
-
   State(std::shared_ptr<const ModelCore> core, StateType type);
 
-  std::unique_ptr<std::byte[], Free> data_;  // aligned to a cache line
-  std::int64_t bytes_ = 0;                   // of it
+  std::shared_ptr<std::byte> data_;  // its own alone, aligned to a cache line
+  std::int64_t bytes_ = 0;           // of it
   std::unique_ptr<KvBlocks> kv_;
   std::int64_t tokens_ = 0;
   StateType type_ = StateType::f32;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/fail.h"
+#include "engine/recorded_steps.h"
 #include "model/model.h"
 #include "reduction/pass.h"
 
@@ -98,7 +99,12 @@ class ReducedSequences {
 
 class Session::Impl {
  public:
-  Impl(const Model& model, SessionOptions options) : model_(model), options_(std::move(options)) {
+  Impl(const Model& model, SessionOptions options)
+      : model_(model),
+        options_(std::move(options)),
+        arena_(model.core()->backend().memory()),
+        parked_(model.core()->backend().memory()),
+        recorded_(*model.core()) {
     if (options_.window < 1) fail("the window must be at least 1 token, not {}", options_.window);
   }
 
@@ -138,6 +144,7 @@ class Session::Impl {
   std::span<const float> feed(std::span<const Sequence> batch) {
     check(batch);
     logits_.resize(batch.size() * static_cast<std::size_t>(model_.vocab_size()));
+    if (repeat_step(batch)) return logits_;
     run(batch, [&](const std::vector<Piece>& pass, const Rows& rows_of, const Stream& stream) {
       // Logits are wanted where a sequence ends. Sequences that end beside each other go through the head together.
       std::vector<std::int64_t> rows;
@@ -177,9 +184,32 @@ class Session::Impl {
 
   const Model& model() const { return model_; }
   double reduction_seconds() const { return reduction_seconds_; }
-  std::int64_t scratch_bytes() const { return arena_.bytes() + parked_.bytes(); }
+  std::int64_t scratch_bytes() const { return arena_.bytes() + parked_.bytes() + recorded_.bytes(); }
 
  private:
+  /// Runs a batch of single tokens as a step that was recorded before, if it was; logits go to logits_.
+  bool repeat_step(std::span<const Sequence> batch) {
+    if (!model_.core()->backend().records()) return false;
+    std::vector<TokenId> ids;
+    std::vector<std::int64_t> offsets{0};
+    std::vector<std::byte*> states;
+    for (const Sequence& sequence : batch) {
+      if (sequence.tokens.size() != 1 || sequence.reduce.reduction != nullptr || sequence.reduce.record != nullptr) {
+        return false;
+      }
+      ids.push_back(sequence.tokens.front());
+      offsets.push_back(std::ssize(ids));
+      states.push_back(sequence.state->data());
+    }
+    const DType ssm = !batch.empty() && batch.front().state->type() == StateType::bf16 ? DType::bf16 : DType::f32;
+    const Matrix<float> logits{logits_.data(), std::ssize(ids), model_.vocab_size()};
+    if (std::ssize(ids) > options_.window || !recorded_.step({ids, offsets, states, ssm}, logits)) return false;
+    for (const Sequence& sequence : batch) sequence.state->set_tokens(sequence.state->tokens() + 1);
+    reduction_seconds_ = 0;
+    if (options_.progress) options_.progress(std::ssize(ids), std::ssize(ids));
+    return true;
+  }
+
   /// Logits of `rows`, which end the sequences from `first` on. Empties `rows`.
   void head_into_logits(const Stream& stream, std::vector<std::int64_t>& rows, std::size_t first) {
     if (rows.empty()) return;
@@ -255,6 +285,7 @@ class Session::Impl {
   SessionOptions options_;
   Arena arena_;
   Arena parked_;  // of tokens that reduction took out of the stream
+  RecordedSteps recorded_;
   double reduction_seconds_ = 0;
   std::vector<float> logits_;
 };

@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cstring>
 
-#include "base/aligned_memory.h"
 #include "base/fail.h"
 #include "io/safetensors.h"
 #include "model/kv_blocks.h"
@@ -19,16 +18,17 @@ DType dtype_of(StateType type) {
   return type == StateType::bf16 ? DType::bf16 : DType::f32;
 }
 
-std::byte* aligned_bytes(std::int64_t n) {
-  return static_cast<std::byte*>(allocate_aligned(static_cast<std::size_t>(n)));
-}
-
 /// A part of a state, as a tensor that points into its memory.
 Tensor view(const StateLayout::Part& part, std::byte* state) {
   return {part.dtype, part.shape, state + part.offset, nullptr};
 }
 
-/// Writes a tensor, f32 or bf16, to a part of a state, rounded to nearest where that is less precise.
+/// The bytes of a state on the host.
+Tensor on_host(const ModelCore& core, std::byte* state, std::int64_t bytes) {
+  return core.backend().memory().fetch(Tensor(DType::u8, {bytes}, state, nullptr));
+}
+
+/// Writes a tensor, f32 or bf16, to a part of a state on the host, rounded to nearest where that is less precise.
 void assign(const Tensor& from, const StateLayout::Part& part, std::byte* state) {
   const Tensor converted = from.dtype() == part.dtype  ? from
                            : part.dtype == DType::bf16 ? from.to_bf16()
@@ -80,14 +80,12 @@ void scatter_kv(const std::pair<Tensor, Tensor>& kv, const StateLayout::Kv& laye
 
 }  // namespace
 
-void State::Free::operator()(std::byte* data) const {
-  free_aligned(data);
-}
-
 State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type), core_(std::move(core)) {
   bytes_ = core_->state_layout(dtype_of(type)).bytes;
-  data_.reset(aligned_bytes(bytes_));
-  std::fill_n(data_.get(), bytes_, std::byte{0});
+  const Memory& memory = core_->backend().memory();
+  data_ = memory.allocate(bytes_);
+  memory.clear(data_.get(), bytes_);
+  core_->backend().finish();  // another thread may use it next
   kv_ = std::make_unique<KvBlocks>(core_->state_layout().kv_block_bytes);
 }
 
@@ -97,19 +95,22 @@ State::State(const Model& model)
 State::State(const Model& model, StateType type) : State(model.core(), type) {}
 
 State::State(const State& other)
-    : data_(aligned_bytes(other.bytes_)),
+    : data_(other.core_->backend().memory().allocate(other.bytes_)),
       bytes_(other.bytes_),
       kv_(std::make_unique<KvBlocks>(other.kv_->copy(other.tokens_))),
       tokens_(other.tokens_),
       type_(other.type_),
       core_(other.core_) {
-  std::copy_n(other.data_.get(), bytes_, data_.get());
+  core_->backend().memory().copy(other.data(), data(), bytes_);
+  core_->backend().finish();
 }
 
 State& State::operator=(const State& other) {
   if (this == &other) return *this;
-  if (data_ == nullptr || bytes_ != other.bytes_) return *this = State(other);
-  std::copy_n(other.data_.get(), bytes_, data_.get());  // large: its memory serves again
+  const Memory& memory = other.core_->backend().memory();
+  if (data_ == nullptr || bytes_ != other.bytes_ || &core_->backend().memory() != &memory) return *this = State(other);
+  memory.copy(other.data(), data(), bytes_);  // large: its memory serves again
+  other.core_->backend().finish();
   *kv_ = other.kv_->copy(other.tokens_);
   tokens_ = other.tokens_;
   type_ = other.type_;
@@ -143,18 +144,21 @@ State State::converted(StateType type) const {
   *result.kv_ = kv_->copy(tokens_);
   const auto& from = core_->state_layout(dtype_of(type_)).parts;
   const auto& to = core_->state_layout(dtype_of(type)).parts;
-  for (std::size_t p = 0; p < from.size(); ++p) assign(view(from[p], data()), to[p], result.data());
+  const Tensor old = on_host(*core_, data(), bytes_);
+  const Tensor fresh = Tensor::zeros(DType::u8, {result.bytes_});
+  for (std::size_t p = 0; p < from.size(); ++p) assign(view(from[p], old.data()), to[p], fresh.data());
+  core_->backend().memory().upload(fresh.data(), result.data(), result.bytes_);
   return result;
 }
 
 bool State::operator==(const State& other) const {
-  if (core_->fingerprint() != other.core_->fingerprint() || tokens_ != other.tokens_ || type_ != other.type_ ||
-      std::memcmp(data_.get(), other.data_.get(), static_cast<std::size_t>(bytes_)) != 0) {
+  if (core_->fingerprint() != other.core_->fingerprint() || tokens_ != other.tokens_ || type_ != other.type_) {
     return false;
   }
   const auto same = [](const Tensor& a, const Tensor& b) {
     return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.bytes())) == 0;
   };
+  if (!same(on_host(*core_, data(), bytes_), on_host(*other.core_, other.data(), bytes_))) return false;
   const auto& layers = core_->state_layout().kv;
   return std::all_of(layers.begin(), layers.end(), [&](const StateLayout::Kv& layer) {
     const auto mine = gather_kv(layer, kv_blocks(), tokens_);
@@ -165,8 +169,9 @@ bool State::operator==(const State& other) const {
 
 std::vector<float> State::values() const {
   std::vector<float> values;
+  const Tensor here = on_host(*core_, data(), bytes_);
   for (const StateLayout::Part& part : core_->state_layout(dtype_of(type_)).parts) {
-    const Tensor wide = view(part, data()).to_f32();
+    const Tensor wide = view(part, here.data()).to_f32();
     values.insert(values.end(), wide.as<float>(), wide.as<float>() + wide.size());
   }
   for (const StateLayout::Kv& layer : core_->state_layout().kv) {
@@ -183,8 +188,9 @@ void State::save(const std::string& path, const std::vector<TokenId>& ids) const
   Tensor id_tensor = Tensor::uninitialized(DType::i32, {static_cast<std::int64_t>(ids.size())});
   std::copy(ids.begin(), ids.end(), id_tensor.as<std::int32_t>());
   tensors.emplace_back("ids", id_tensor);
+  const Tensor here = on_host(*core_, data(), bytes_);
   for (const StateLayout::Part& part : core_->state_layout(dtype_of(type_)).parts) {
-    tensors.emplace_back(part.name, view(part, data()));
+    tensors.emplace_back(part.name, view(part, here.data()));
   }
   for (const StateLayout::Kv& layer : core_->state_layout().kv) {
     const auto [keys, values] = gather_kv(layer, kv_blocks(), tokens_);
@@ -225,10 +231,12 @@ State::Saved State::load(const std::string& path, const Model& model) {
   Saved saved{State(model), {}};
   const auto& wide = core.state_layout(DType::f32).parts;
   const auto& rounded = core.state_layout(DType::bf16).parts;
+  const Tensor here = Tensor::zeros(DType::u8, {saved.state.bytes()});
   for (std::size_t p = 0; p < wide.size(); ++p) {
     const Tensor& stored = tensor(wide[p].name, wide[p].dtype, rounded[p].dtype, &wide[p].shape);
-    assign(stored, saved.state.type() == StateType::bf16 ? rounded[p] : wide[p], saved.state.data());
+    assign(stored, saved.state.type() == StateType::bf16 ? rounded[p] : wide[p], here.data());
   }
+  core.backend().memory().upload(here.data(), saved.state.data(), saved.state.bytes());
   const Tensor& ids = tensor("ids", DType::i32, DType::i32, nullptr);
   saved.ids.resize(static_cast<std::size_t>(ids.size()));
   if (ids.size() > 0) std::memcpy(saved.ids.data(), ids.data(), static_cast<std::size_t>(ids.bytes()));
@@ -239,11 +247,11 @@ State::Saved State::load(const std::string& path, const Model& model) {
       saved.state.tokens_ > ids.size()) {
     fail("{}: claims {} tokens of a text of {}: the file is damaged", path, tokens, ids.size());
   }
-  saved.state.reserve(0);
   for (const StateLayout::Kv& layer : core.state_layout().kv) {
     const Shape shape = {saved.state.tokens(), layer.shape.heads, layer.shape.head_dim};
     const std::pair kv(tensor(layer.name + "keys", DType::f32, DType::f32, &shape),
                        tensor(layer.name + "values", DType::f32, DType::f32, &shape));
+    saved.state.reserve(0);  // only now: the file must be as large as what it claims to hold
     scatter_kv(kv, layer, saved.state.kv_blocks(), saved.state.tokens());
   }
   for (const TokenId id : saved.ids) {

@@ -101,7 +101,8 @@ Scorer::Scorer(const Model& model, std::int64_t window, std::function<void(std::
                              reported_ = done == total ? 0 : done;
                              if (progress_) progress_(news);
                            }}),
-      empty_(model) {}
+      empty_(model),
+      elsewhere_(model.core()->backend().memory().is_host() ? nullptr : make_backend("cpu")) {}
 
 State& Scorer::state_like(const State& from) {
   if (states_used_ == states_.size()) {
@@ -113,7 +114,7 @@ State& Scorer::state_like(const State& from) {
 
 std::vector<Outcome> Scorer::score(std::span<const Prompt* const> prompts, const Reduction* reduction,
                                    Distributions* keep, const Distributions* compare) {
-  Batch batch(model_.core()->backend(), prompts, keep, compare);
+  Batch batch(elsewhere_ != nullptr ? *elsewhere_ : model_.core()->backend(), prompts, keep, compare);
   reported_ = 0;
   states_used_ = 0;
   std::vector<State*> states;

@@ -17,6 +17,10 @@
 
 #include "molt/session.h"
 
+namespace molt {
+class Backend;
+}
+
 namespace molt::eval {
 
 /// A context and what may follow it. Neither it nor a continuation is empty.
@@ -75,6 +79,7 @@ class Scorer {
   std::function<void(std::int64_t)> progress_;
   Session session_;
   State empty_;
+  std::shared_ptr<const Backend> elsewhere_;  // null where the model runs on the host, as what logits say does
   std::deque<State> states_;
   std::size_t states_used_ = 0;
 };

@@ -5,6 +5,10 @@
 // overrides what it can; whatever it does not override falls back to the reference.
 //
 // Conventions
+//   Where numbers lie: matrices, weights, tables and states in the backend's memory(), which is the host's for backends
+//   that run there. What decides about rows lies on the host, for all backends: ids, offsets, row numbers, merges and
+//   their weights, `wanted`, `multiplicity`, columns; and so do measures that are decided by, the results that are
+//   plain pointers (scores, matches, shares, sums), complete when the op returns.
 //   T rows of a ragged batch lie packed, sequence after sequence; nothing is padded. Ops that mix positions
 //   (causal_conv, the scans and their contributions) take the sequences' bounds: `offsets` has S + 1 entries, sequence
 //   s owns rows [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows, or take
@@ -13,13 +17,14 @@
 //   Activations and states are float32, but the states of scans may be bfloat16: they are widened where a call begins,
 //   and rounded at random where it ends, once for all of its rows. Matrices are packed by the backend, in float32 or
 //   bfloat16, accumulated in float32. Inputs and outputs must not overlap unless an op says so. Shapes are checked once
-//   an op, by assertion. Row-wise results do not depend on what other rows or sequences are in the call, nor on the
-//   number of threads.
+//   an op, by assertion. Row-wise results do not depend on what other rows or sequences are in the call (on a device:
+//   by no more than rounding), nor on the number of threads.
 //
 // Thread-safety: a backend is immutable after construction; ops may be called from several threads on different data.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -27,6 +32,7 @@
 #include "kernels/kv_cache.h"
 #include "kernels/random_rounding.h"
 #include "molt/types.h"
+#include "tensor/memory.h"
 #include "tensor/quantized_matrix.h"
 #include "tensor/tensor.h"
 
@@ -51,6 +57,11 @@ struct RowMerge {
   std::int64_t source, target;
 };
 
+/// `count` columns from column `from` on of one matrix, which become those from `to` on of another.
+struct ColumnRun {
+  std::int64_t from, to, count;
+};
+
 /// A weight matrix W [out_features, in_features] in a backend's own layout: the only copy of it that prefill and decode
 /// use. Immutable.
 class PackedMatrix {
@@ -63,15 +74,43 @@ class PackedMatrix {
   virtual std::int64_t bytes() const = 0;
 };
 
+/// A step that was recorded, to be repeated (Backend::record). One thread at a time.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+
+  /// Repeats the step with these ids, as many as were recorded. Returns before it is done (Backend::finish).
+  virtual void replay(std::span<const TokenId> ids) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;
 
-  /// Packs `weight` [out_features, in_features] (f32, f16, bf16 or f64) for matmul, in `dtype` (f32 or bf16).
+  /// Where its matrices, weights and states lie.
+  virtual const Memory& memory() const { return host_memory(); }
+
+  /// Returns when all that this thread asked for is done. (Ops of devices may return before.)
+  virtual void finish() const {}
+
+  /// The backend for models whose weights are in `dtype`, on the same device; null: this one. A device may compute
+  /// scans with the precision that products with these weights have.
+  virtual std::shared_ptr<const Backend> suited_to(DType /*dtype*/) const { return nullptr; }
+
+  /// Records what `work` does, for steps that are short beside what it takes to ask for their ops one by one; null
+  /// where that is not done. `work` must have run before, on this thread. It begins with embed(), whose ids differ from
+  /// replay to replay, and does the same each time otherwise, in memory that stays. It is not run here.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) const { return nullptr; }
+
+  /// Whether record() does.
+  virtual bool records() const { return false; }
+
+  /// Packs `weight` [out_features, in_features] (f32, f16, bf16 or f64; on the host) for matmul, in `dtype` (f32
+  /// or bf16).
   virtual std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const = 0;
 
-  /// Packs a quantized matrix for matmul and embed.
+  /// Packs a quantized matrix (on the host) for matmul and embed.
   virtual std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const = 0;
 
   /// y [T, M] = outputs [first_out, first_out + M) of x [T, K] * W^T (+ bias [N], unless null). W: [N, K]; M is y's
@@ -81,10 +120,13 @@ class Backend {
   virtual void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
                       std::int64_t first_out = 0) const = 0;
 
-  /// y [T, D] = rows `ids` of `table` [V, D] (f32, f16 or bf16). Every id lies in [0, V).
+  /// y [T, D] = rows `ids` of `table` [V, D] (f32, f16 or bf16; in memory()). Every id lies in [0, V).
   virtual void embed(const Tensor& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
 
-  /// The same of a packed quantized `table`.
+  /// Whether embed() from `packed` is exact for a table in `dtype` that was packed so: the table itself can go then.
+  virtual bool looks_up(const PackedMatrix& /*packed*/, DType /*dtype*/) const { return false; }
+
+  /// The same of a packed `table`: a quantized one, or one of those that looks_up() is true of.
   virtual void embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const = 0;
 
   /// y [T, D] = x / sqrt(mean(x^2) + eps) * weight [D] (a null weight means ones). y may be x.
@@ -112,6 +154,9 @@ class Backend {
   /// K-1 inputs of sequence s, [K-1, C], oldest first, read as x[-(K-1)..-1] and left holding the newest. K >= 1.
   virtual void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                            std::span<float* const> states, Matrix<float> y) const = 0;
+
+  /// y [T, D] = x + h. y may be x.
+  virtual void add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const = 0;
 
   // The scans, along sequences. With ScanRows `rows`: m = rows.multiplicity; rows.states[s] is read and left as after
   // the sequence's last row. Where dt is 0 a row leaves the state as it is, exactly. A row that is not wanted costs
@@ -192,12 +237,17 @@ class Backend {
   /// y[rows[i]] = x[i] for x [K, D], other rows of y stay. No row is named twice.
   virtual void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const = 0;
 
+  /// y [T, E] = zeros, but where runs of columns of x [T, D] are copied to. No column of y is named twice.
+  virtual void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const = 0;
+
   /// x[t] = (w[t] * x[t] + sum of w[s] * x[s]) / (w[t] + sum of w[s]) over the merges into t, which add in the order of
   /// the list; the plain mean where the weights sum to 0. weights [T], or null for ones. No source is a target.
   virtual void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const = 0;
 };
 
-/// Makes the backend of that name ("reference", "cpu"), or throws Error that lists the known ones.
+/// Makes the backend of that name ("reference", "cpu"), or throws Error that lists the known ones. "timed:NAME" times
+/// the ops of the one of that name, "staged:NAME" and "aligned:NAME" run them on copies of arguments that lie on the
+/// host, "rehearse:NAME" only counts the memory that they need.
 std::shared_ptr<const Backend> make_backend(std::string_view name);
 
 /// What a backend's folder registers: Registration<BackendFactory> registration{"name", make}.

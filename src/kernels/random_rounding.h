@@ -23,7 +23,7 @@ struct RoundedState {
 };
 
 /// 16 random bits for the element at `row` of `column` (the channel, of all heads'; a row is one of its states).
-inline std::uint32_t rounding_bits(std::uint32_t key, std::uint32_t column, std::uint32_t row) {
+constexpr std::uint32_t rounding_bits(std::uint32_t key, std::uint32_t column, std::uint32_t row) {
   std::uint32_t x = column * 0x9e3779b1U + key;
   x = (x ^ (x >> 16)) * 0x7feb352dU;
   x = (x ^ (x >> 15)) * 0x846ca68bU;

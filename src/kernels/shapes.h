@@ -67,7 +67,6 @@ inline void check_embed(const Tensor& table, std::span<const TokenId> ids, Matri
 }
 
 inline void check_embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) {
-  MOLT_CHECK(table.dtype() == DType::u8);
   MOLT_CHECK(y.rows == static_cast<std::int64_t>(ids.size()) && y.cols == table.in_features());
   for (const TokenId id : ids) MOLT_CHECK(0 <= id && id < table.out_features());
 }
@@ -167,6 +166,14 @@ inline void check_gather_rows(Matrix<const float> x, std::span<const std::int64_
 inline void check_scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) {
   MOLT_CHECK(x.rows == static_cast<std::int64_t>(rows.size()) && x.cols == y.cols);
   check_rows(rows, y);
+}
+
+inline void check_copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) {
+  MOLT_CHECK(x.rows == y.rows);
+  for (const ColumnRun& run : runs) {
+    MOLT_CHECK(run.count >= 0 && 0 <= run.from && run.from + run.count <= x.cols);
+    MOLT_CHECK(0 <= run.to && run.to + run.count <= y.cols);
+  }
 }
 
 inline void check_merge_rows(Matrix<const float> x, std::span<const RowMerge> merges) {

@@ -52,6 +52,7 @@ template <class Work>
 void TimedBackend::time(const char* op, const Extents& extents, const OpCost& cost, Work work) const {
   const auto start = std::chrono::steady_clock::now();
   work();
+  timed_->finish();
   count(op, extents, cost, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
@@ -222,6 +223,17 @@ void TimedBackend::gather_rows(Matrix<const float> x, std::span<const std::int64
 
 void TimedBackend::scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {
   time("scatter_rows", {x.cols}, {kFloat * 2 * elements(x), 0}, [&] { timed_->scatter_rows(x, rows, y); });
+}
+
+void TimedBackend::add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const {
+  time("add_rows", {x.cols}, {kFloat * 3 * elements(x), elements(x)}, [&] { timed_->add_rows(x, h, y); });
+}
+
+void TimedBackend::copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const {
+  std::int64_t columns = 0;
+  for (const ColumnRun& run : runs) columns += run.count;
+  time("copy_columns", {columns, y.cols}, {kFloat * (real(x.rows) * real(columns) + elements(y)), 0},
+       [&] { timed_->copy_columns(x, runs, y); });
 }
 
 void TimedBackend::merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const {

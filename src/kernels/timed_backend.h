@@ -40,6 +40,13 @@ class TimedBackend final : public Backend {
   std::vector<OpTotal> take_totals() const;
 
   std::string_view name() const override { return timed_->name(); }
+  const Memory& memory() const override { return timed_->memory(); }
+  void finish() const override { timed_->finish(); }
+  bool looks_up(const PackedMatrix& packed, DType dtype) const override { return timed_->looks_up(packed, dtype); }
+  std::shared_ptr<const Backend> suited_to(DType dtype) const override {
+    auto suited = timed_->suited_to(dtype);
+    return suited == nullptr ? nullptr : std::make_shared<TimedBackend>(std::move(suited));
+  }
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     return timed_->pack(weight, dtype);
   }
@@ -57,6 +64,7 @@ class TimedBackend final : public Backend {
   void softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const override;
   void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                    std::span<float* const> states, Matrix<float> y) const override;
+  void add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const override;
   void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A, Matrix<const float> B,
                       Matrix<const float> C, const float* D, const ScanRows& rows, Matrix<float> y) const override;
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
@@ -76,6 +84,7 @@ class TimedBackend final : public Backend {
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;
   void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
+  void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const override;
   void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
   void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const override;
 

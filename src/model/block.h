@@ -118,7 +118,7 @@ class Block {
 
   /// How fast the state of each head decays a step, the mean of dt |A| over the rows of dt; empty for a block without
   /// heads.
-  virtual std::vector<double> decay_rates(Matrix<const float> dt) const = 0;
+  virtual std::vector<double> decay_rates(const Backend& backend, Matrix<const float> dt) const = 0;
 };
 
 }  // namespace molt

@@ -20,7 +20,7 @@ class KvBlocks {
   /// Of `block_bytes` each, 0 for a model that keeps no keys and values.
   explicit KvBlocks(std::int64_t block_bytes) : block_bytes_(block_bytes) {}
 
-  /// Makes room for `tokens` in all, zeros where there was none.
+  /// Makes room for `tokens` in all, zeros where there was none. Throws std::bad_alloc.
   void reserve(std::int64_t tokens);
 
   /// The same first `tokens`, with room for no more than their blocks have.

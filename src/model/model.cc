@@ -1,7 +1,5 @@
 #include "model/model.h"
 
-#include <cstring>
-
 #include "base/fail.h"
 #include "base/random.h"
 #include "model/fingerprint.h"
@@ -9,12 +7,14 @@
 namespace molt {
 namespace {
 
-Matrix<float> gather(Matrix<const float> x, std::span<const std::int64_t> rows, Arena& arena) {
+std::shared_ptr<const Backend> suited(std::shared_ptr<const Backend> backend, DType weights) {
+  std::shared_ptr<const Backend> other = backend->suited_to(weights);
+  return other == nullptr ? std::move(backend) : std::move(other);
+}
+
+Matrix<float> gather(const Backend& backend, Matrix<const float> x, std::span<const std::int64_t> rows, Arena& arena) {
   const Matrix<float> result = arena.matrix(static_cast<std::int64_t>(rows.size()), x.cols);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(result.row(static_cast<std::int64_t>(i)), x.row(rows[i]),
-                static_cast<std::size_t>(x.cols) * sizeof(float));
-  }
+  backend.gather_rows(x, rows, result);
   return result;
 }
 
@@ -22,23 +22,31 @@ Matrix<float> gather(Matrix<const float> x, std::span<const std::int64_t> rows, 
 
 ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend, DType dtype,
                      DType ssm, std::optional<QuantizationPlan> plan)
-    : config_(std::move(spec.config)), backend_(std::move(backend)), dtype_(dtype), state_dtype_(ssm) {
+    : config_(std::move(spec.config)), backend_(suited(std::move(backend), dtype)), dtype_(dtype), state_dtype_(ssm) {
   WeightLoader weights(source, spec.naming, *backend_, dtype, plan);
   const std::string table = "backbone.embeddings.weight";
   const bool quantized_table = weights.quantizes(table);
+  Tensor stored_table;
   if (quantized_table) {
     packed_embedding_ = weights.matrix(table, config_.vocab_size, config_.d_model);
   } else {
-    embedding_ = weights.raw(table, {config_.vocab_size, config_.d_model});
+    stored_table = weights.raw(table, {config_.vocab_size, config_.d_model});
   }
   for (std::int64_t i = 0; i < config_.n_layer; ++i) {
     Layer layer;
-    layer.norm = weights.vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
+    layer.norm = weights.placed_vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
     layer.block = spec.make_block(i, weights);
+    if (layer.block->kv_shape().heads > 0 && !backend_->memory().is_host()) {
+      fail(
+          "{}: block {} is attention, whose keys and values lie in the host's memory so far: neither another backend "
+          "nor "
+          "a forecast of its memory works; use --backend cpu",
+          source.description(), i);
+    }
     for (StateLayout* layout : {&wide_, &rounded_}) layout->add(layer.block->state_parts(), layer.block->kv_shape());
     layers_.push_back(std::move(layer));
   }
-  final_norm_ = weights.vector("backbone.norm_f.weight", {config_.d_model});
+  final_norm_ = weights.placed_vector("backbone.norm_f.weight", {config_.d_model});
   if (config_.tie_embeddings) {
     weights.ignore("lm_head.weight");  // some files hold the tied head once more
     head_ = quantized_table ? packed_embedding_ : weights.matrix(table, config_.vocab_size, config_.d_model);
@@ -46,6 +54,11 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
     head_ = weights.matrix("lm_head.weight", config_.vocab_size, config_.d_model);
   }
   weights.finish();
+  if (!quantized_table && config_.tie_embeddings && backend_->looks_up(*head_, stored_table.dtype())) {
+    packed_embedding_ = head_;
+  } else if (!quantized_table) {
+    embedding_ = weights.place(stored_table);
+  }
   weight_formats_ = weights.formats();
   fingerprint_ = molt::fingerprint(config_, source);
   stored_types_ = source.stored_types();
@@ -133,11 +146,11 @@ std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> write
   return normed;
 }
 
-void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
-                     Matrix<float> logits) const {
+void ModelCore::head_there(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
+                           Matrix<float> logits) const {
   const Arena::Scope scope(arena);
-  const Matrix<float> residual = gather(stream.residual, rows, arena);
-  const Matrix<float> h = gather(stream.h, rows, arena);
+  const Matrix<float> residual = gather(*backend_, stream.residual, rows, arena);
+  const Matrix<float> h = gather(*backend_, stream.h, rows, arena);
   backend_->add_rms_norm(residual, h, final_norm_.as<float>(), config_.norm_eps, h);
   backend_->matmul(h, *head_, nullptr, logits);
 }
@@ -147,6 +160,18 @@ std::optional<std::int64_t> ModelCore::first_without_scan() const {
     if (!block(i).has_scan()) return i;
   }
   return std::nullopt;
+}
+
+void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
+                     Matrix<float> logits) const {
+  const Memory& memory = backend_->memory();
+  if (memory.is_host()) return head_there(stream, rows, arena, logits);
+  const Arena::Scope scope(arena);
+  const Matrix<float> there = arena.matrix(logits.rows, logits.cols);
+  head_there(stream, rows, arena, there);
+  MOLT_CHECK(logits.stride == logits.cols);
+  memory.download(reinterpret_cast<const std::byte*>(there.data), reinterpret_cast<std::byte*>(logits.data),
+                  logits.rows * logits.cols * size_of(DType::f32));
 }
 
 BlockCost ModelCore::cost() const {

@@ -20,10 +20,10 @@ namespace molt {
 struct Batch {
   std::span<const TokenId> ids;        // [T]
   Offsets offsets;                     // [S + 1]
-  std::span<std::byte* const> states;  // [S], whole states, laid out as state_layout(ssm) says
+  std::span<std::byte* const> states;  // [S], whole states in the backend's memory; state_layout(ssm) is theirs
   DType ssm = DType::f32;              // precision of all of them
-  std::span<const std::int64_t> seen =
-      {};  // [S], tokens that each has seen; only for bf16 and for models with attention
+  // [S], tokens that each has seen; only for bf16, the rounding's seed, and for models with attention
+  std::span<const std::int64_t> seen = {};
   std::span<const std::span<std::byte* const>> kv = {};  // [S], blocks of keys and values (KvBlocks) with room for T
 };
 
@@ -56,10 +56,13 @@ class ModelCore {
   /// The same from block `first` on, of a stream that stands before it.
   void forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena, Router* router) const;
 
-  /// logits [rows, vocab_size] of rows of the stream: final norm and head.
+  /// logits [rows, vocab_size], in the backend's memory, of rows of the stream: final norm and head.
+  void head_there(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
+
+  /// logits [rows, vocab_size], on the host, of rows of the stream.
   void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
 
-  /// The weight of the norm before a layer, [d_model].
+  /// The weight of the norm before a layer, [d_model]; like all of the model in the memory of its backend.
   const Tensor& norm_weight(std::int64_t layer) const { return layers_[static_cast<std::size_t>(layer)].norm; }
 
   /// One layer's mixer.
@@ -96,7 +99,8 @@ class ModelCore {
   std::shared_ptr<const Backend> backend_;
   DType dtype_;
   std::string weight_formats_;
-  // [vocab_size, d_model]: in the file's own dtype and memory, only looked up; or, quantized, packed.
+  // [vocab_size, d_model]: in the file's own dtype and, on the host, memory, only looked up; or packed: quantized, or
+  // the head's where that serves.
   Tensor embedding_;
   std::shared_ptr<const PackedMatrix> packed_embedding_;
   std::vector<Layer> layers_;

@@ -80,8 +80,14 @@ class WeightLoader {
   /// The formats of all matrices so far: "bf16"; "int4 in groups of 64, int8".
   std::string formats() const;
 
-  /// A small tensor as float32, of its own.
+  /// A small tensor as float32, of its own, on the host.
   Tensor vector(const std::string& name, const Shape& shape);
+
+  /// `tensor` in the backend's memory.
+  Tensor place(const Tensor& tensor) const { return backend_.memory().place(tensor); }
+
+  /// A small tensor as float32 in the backend's memory.
+  Tensor placed_vector(const std::string& name, const Shape& shape) { return place(vector(name, shape)); }
 
   /// The tensor as it lies in the source, in its own dtype.
   Tensor raw(const std::string& name, const Shape& shape);

@@ -43,7 +43,9 @@ LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
   take_back(layer, stream);
   if (snapshots_ != nullptr) {
     look_at(stream, layer > 0);
-    (*snapshots_)[static_cast<std::size_t>(layer)] = last_seen_.clone();
+    Tensor& snapshot = (*snapshots_)[static_cast<std::size_t>(layer)];
+    snapshot = backend_.memory().uninitialized(DType::f32, last_seen_.shape());
+    backend_.memory().copy(last_seen_.data(), snapshot.data(), snapshot.bytes());
   }
   const RowTable::Participants& p = table_.take_part(layer);
   writes_.clear();
@@ -130,13 +132,10 @@ void ReducedPass::take_back(std::int64_t layer, Stream& stream) {
     Matrix<float>& other = branch == &stream.residual ? other_.residual : other_.h;
     if (other.data == nullptr) other = parked_arena_.matrix(rows(), branch->cols);
     const Matrix<float> together = first_rows(other, live);
+    if (branch == &stream.h) clear_rows(together);
     backend_.scatter_rows(*branch, back.live_before, together);
     for (const auto& [group, places] : back.entering) {
-      if (branch == &stream.residual) {
-        backend_.scatter_rows(parked_[group].residual, places, together);
-        continue;
-      }
-      for (const std::int64_t place : places) std::fill_n(together.row(place), together.cols, 0.0F);
+      if (branch == &stream.residual) backend_.scatter_rows(parked_[group].residual, places, together);
     }
     other = *branch;
     *branch = together;
@@ -164,20 +163,31 @@ Matrix<float> ReducedPass::room(std::int64_t rows, std::int64_t width) {
 void ReducedPass::keep_snapshots(std::vector<Tensor>* snapshots) {
   snapshots_ = snapshots;
   snapshots_->assign(static_cast<std::size_t>(model_.config().n_layer), Tensor());
-  last_seen_ = Tensor::zeros(DType::f32, {rows(), model_.config().d_model});
+  last_seen_ = backend_.memory().zeros(DType::f32, {rows(), model_.config().d_model});
 }
 
 void ReducedPass::look_at(const Stream& stream, bool has_h) {
-  const Matrix<float> all = last_seen_.matrix();
-  std::int64_t live = 0;
-  for (std::size_t s = 0; s < pieces_.size(); ++s) {
-    for (const std::int64_t row : table_.live_rows(s)) {
-      const float* residual = stream.residual.row(live);
-      const float* h = stream.h.row(live);
-      for (std::int64_t d = 0; d < all.cols; ++d) all(row, d) = has_h ? residual[d] + h[d] : residual[d];
-      ++live;
-    }
+  const Arena::Scope scope(arena_);
+  Matrix<float> seen = stream.residual;
+  if (has_h) {
+    seen = arena_.matrix(seen.rows, seen.cols);
+    backend_.add_rows(stream.residual, stream.h, seen);
   }
+  backend_.scatter_rows(seen, live_rows(), last_seen_.matrix());
+}
+
+std::vector<std::int64_t> ReducedPass::live_rows() const {
+  std::vector<std::int64_t> live;
+  for (std::size_t s = 0; s < pieces_.size(); ++s) {
+    const auto rows = table_.live_rows(s);
+    live.insert(live.end(), rows.begin(), rows.end());
+  }
+  return live;
+}
+
+void ReducedPass::clear_rows(Matrix<float> rows) const {
+  MOLT_CHECK(rows.stride == rows.cols);
+  backend_.memory().clear(reinterpret_cast<std::byte*>(rows.data), rows.rows * rows.cols * size_of(DType::f32));
 }
 
 Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {
@@ -200,14 +210,10 @@ Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {
   }
   // Memory for all rows: those that are away may come back.
   Stream stream{arena_.matrix(all.rows, all.cols), arena_.matrix(all.rows, all.cols)};
-  std::vector<std::int64_t> live;
-  for (std::size_t s = 0; s < pieces_.size(); ++s) {
-    const auto rows = table_.live_rows(s);
-    live.insert(live.end(), rows.begin(), rows.end());
-  }
+  const std::vector<std::int64_t> live = live_rows();
   stream = {first_rows(stream.residual, live.size()), first_rows(stream.h, live.size())};
   backend_.gather_rows(all, live, stream.residual);
-  for (std::int64_t i = 0; i < stream.h.rows; ++i) std::fill_n(stream.h.row(i), stream.h.cols, 0.0F);
+  clear_rows(stream.h);
   return stream;
 }
 

@@ -21,7 +21,7 @@ class ReducedPass final : public Router {
   void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) override;
 
   /// For searches over schedules. Before each block, every row's residual is copied to (*snapshots)[block], h added,
-  /// [rows, d_model]: of those in the stream as it is, of the others as it was when they left.
+  /// [rows, d_model] in the backend's memory: of those in the stream as it is, of the others as it was when they left.
   void keep_snapshots(std::vector<Tensor>* snapshots);
 
   /// Takes up a pass before block `layer` from such a snapshot of another pass over the same rows, whose plans may have
@@ -50,6 +50,8 @@ class ReducedPass final : public Router {
 
   void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
   void look_at(const Stream& stream, bool has_h);
+  std::vector<std::int64_t> live_rows() const;  // of all sequences
+  void clear_rows(Matrix<float> rows) const;
   void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);
 
   /// Memory for parked rows: of others that have come back, or new.

@@ -69,9 +69,7 @@ Matrix<const float> SiteView::feature_rows(Feature feature) const {
   const Matrix<float> residual = c_.stream.residual.row_range(begin, end);
   const Matrix<float> h = c_.stream.h.row_range(begin, end);
   const Matrix<float> sum = c_.arena.matrix(residual.rows, residual.cols);
-  for (std::int64_t t = 0; t < sum.rows; ++t) {
-    for (std::int64_t d = 0; d < sum.cols; ++d) sum(t, d) = residual(t, d) + h(t, d);
-  }
+  c_.backend.add_rows(residual, h, sum);
   return sum;
 }
 
@@ -123,10 +121,8 @@ std::vector<float> SiteView::contribution() const {
 
 std::vector<float> SiteView::features(Feature feature) const {
   const Arena::Scope scope(c_.arena);
-  const Matrix<const float> rows = feature_rows(feature);
-  std::vector<float> copy;
-  copy.reserve(static_cast<std::size_t>(rows.rows * rows.cols));
-  for (std::int64_t t = 0; t < rows.rows; ++t) copy.insert(copy.end(), rows.row(t), rows.row(t) + rows.cols);
+  const Tensor rows = c_.backend.memory().fetch(feature_rows(feature));
+  std::vector<float> copy(rows.as<float>(), rows.as<float>() + rows.size());
   check_finite(copy, "feature", layer());
   return copy;
 }

@@ -92,7 +92,7 @@ std::shared_ptr<const WriteMap> WriteMaps::pack(const WriteMapTensors& tensors, 
   check(tensors.weight, "weight", {outputs, model.config().d_model});
   check(tensors.bias, "bias", {outputs});
   map->weight = model.backend().pack(tensors.weight, model.dtype());
-  map->bias = tensors.bias.to_f32();
+  map->bias = model.backend().memory().place(tensors.bias.to_f32());
   map->heads = tensors.heads;
   return map;
 }

@@ -17,7 +17,7 @@ float* Arena::floats(std::int64_t n) {
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
-    blocks_.push_back(Tensor::uninitialized(DType::f32, {std::max(n, kSmallestBlock)}));
+    blocks_.push_back(memory_->uninitialized(DType::f32, {std::max(n, kSmallestBlock)}));
     used_ = 0;
   }
   float* result = blocks_[block_].as<float>() + used_;
@@ -33,7 +33,7 @@ void Arena::reset() {
   if (blocks_.size() > 1) {
     const std::int64_t total = bytes() / size_of(DType::f32);
     blocks_.clear();
-    blocks_.push_back(Tensor::uninitialized(DType::f32, {total}));
+    blocks_.push_back(memory_->uninitialized(DType::f32, {total}));
   }
   block_ = 0;
   used_ = 0;

@@ -1,19 +1,24 @@
 // Arena: scratch memory for one forward pass, handed out by moving a pointer and taken back all at once.
 //
-// Memory from an arena is uninitialised and valid until reset() or until the Scope it was taken in ends. After the
-// first pass of a given size an arena allocates no more. Not thread-safe: one arena a session.
+// It lies in the memory of the backend that runs the pass. Memory from an arena is uninitialised and valid until
+// reset() or until the Scope it was taken in ends. After the first pass of a given size an arena allocates no more. Not
+// thread-safe: one arena a session.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "tensor/memory.h"
 #include "tensor/tensor.h"
 
 namespace molt {
 
 class Arena {
  public:
+  /// `memory` must outlive it.
+  explicit Arena(const Memory& memory = host_memory()) : memory_(&memory) {}
+
   /// rows x cols floats, 64-byte aligned.
   Matrix<float> matrix(std::int64_t rows, std::int64_t cols);
 
@@ -44,6 +49,7 @@ class Arena {
   };
 
  private:
+  const Memory* memory_;
   std::vector<Tensor> blocks_;
   std::size_t block_ = 0;  // the block that is being handed out
   std::int64_t used_ = 0;  // floats of it that are taken

@@ -8,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/check.h"
 #include "base/fail.h"
+#include "model/raw_states.h"
 #include "reduction/core.h"
 #include "reduction/pass.h"
 #include "reduction/schedule.h"
@@ -73,8 +74,8 @@ std::vector<ReductionRecord> run_windows(const ModelCore& model, const Windows& 
   Reduction::Core reduction;
   reduction.method = "ltmp";
   reduction.reducer = std::move(reducer);
-  Arena arena;
-  Arena parked;
+  Arena arena(model.backend().memory());
+  Arena parked(model.backend().memory());
   std::vector<ReductionRecord> records;
   for (std::size_t begin = 0; begin < windows.size();) {
     std::vector<TokenId> ids;
@@ -84,15 +85,12 @@ std::vector<ReductionRecord> run_windows(const ModelCore& model, const Windows& 
       ids.insert(ids.end(), windows[end].begin(), windows[end].end());
       offsets.push_back(std::ssize(ids));
     }
-    std::vector<std::vector<std::byte>> states(
-        end - begin, std::vector<std::byte>(static_cast<std::size_t>(model.state_layout().bytes)));
-    std::vector<std::byte*> pointers;
-    for (std::vector<std::byte>& state : states) pointers.push_back(state.data());
+    const RawStates states(model, end - begin);
     WholePrompts prompts(model, reduction, offsets);
     arena.reset();
     parked.reset();
     ReducedPass pass(prompts.pieces(), model, arena, parked);
-    model.forward({ids, offsets, pointers}, arena, &pass);
+    model.forward({ids, offsets, states.pointers()}, arena, &pass);
     std::move(prompts.records().begin(), prompts.records().end(), std::back_inserter(records));
     begin = end;
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "model/raw_states.h"
 
 namespace molt {
 namespace {
@@ -19,22 +20,24 @@ class Collector final : public Router {
   Collector(const ModelCore& model, Offsets offsets) : model_(model), offsets_(offsets) {}
 
   LayerRows enter(std::int64_t layer, Stream& stream) override {
-    Tensor v = Tensor::uninitialized(DType::f32, {stream.residual.rows, stream.residual.cols});
+    const Backend& backend = model_.backend();
+    const Memory& memory = backend.memory();
+    const Tensor v = memory.uninitialized(DType::f32, {stream.residual.rows, stream.residual.cols});
     const Matrix<float> out = v.matrix();
-    for (std::int64_t t = 0; t < out.rows; ++t) {
-      for (std::int64_t d = 0; d < out.cols; ++d) {
-        out(t, d) = stream.residual(t, d) + (layer == 0 ? 0.0F : stream.h(t, d));
-      }
+    Matrix<const float> sum = stream.residual;
+    if (layer > 0) {
+      backend.add_rows(stream.residual, stream.h, out);
+      sum = out;
     }
-    model_.backend().rms_norm(out, nullptr, model_.config().norm_eps, out);
-    v_.push_back(v);
+    backend.rms_norm(sum, nullptr, model_.config().norm_eps, out);
+    v_.push_back(memory.fetch(v));
     return {offsets_};
   }
 
   bool looks(std::int64_t /*layer*/) const override { return true; }
 
   void leave(std::int64_t /*layer*/, const Block& block, const ScanView& scan, Stream& /*stream*/) override {
-    rates_.push_back(block.decay_rates(scan.dt));
+    rates_.push_back(block.decay_rates(model_.backend(), scan.dt));
   }
 
   const std::vector<Tensor>& v() const { return v_; }
@@ -84,12 +87,12 @@ std::int64_t MapFitter::reach_within(const ModelCore& model, double bytes) {
 void MapFitter::add(std::span<const TokenId> window) {
   MOLT_CHECK(window.size() > 1);
   const std::int64_t layers = model_.config().n_layer;
-  Arena arena;
-  std::vector<std::byte> state(static_cast<std::size_t>(model_.state_layout().bytes));
-  std::byte* const states[] = {state.data()};
+  const Memory& memory = model_.backend().memory();
+  Arena arena(memory);
+  const RawStates state(model_, 1);
   const std::int64_t offsets[] = {0, static_cast<std::int64_t>(window.size())};
   Collector collector(model_, offsets);
-  model_.forward({window, offsets, states}, arena, &collector);
+  model_.forward({window, offsets, state.pointers()}, arena, &collector);
 
   Sums& sums = *sums_;
   sums.solvers.clear();
@@ -99,7 +102,11 @@ void MapFitter::add(std::span<const TokenId> window) {
   sums.rates.resize(static_cast<std::size_t>(layers));
   horizons_.assign(static_cast<std::size_t>(layers), {});
   std::vector<Tensor> columns;
-  for (const Tensor& v : collector.v()) columns.push_back(transposed(v));
+  std::vector<Tensor> placed;
+  for (const Tensor& v : collector.v()) {
+    columns.push_back(transposed(v));
+    placed.push_back(memory.place(columns.back()));
+  }
   const std::int64_t width = model_.config().d_model;
   const Matrix<float> product = arena.matrix(width, width);
   for (std::int64_t l = 0; l < layers; ++l) {
@@ -109,9 +116,10 @@ void MapFitter::add(std::span<const TokenId> window) {
     sums.sum[index] += rows.cast<double>().rowwise().sum();
     const auto packed = model_.backend().pack(columns[index], DType::f32);
     for (std::int64_t a = std::max<std::int64_t>(0, l - reach_); a <= l; ++a) {
-      model_.backend().matmul(columns[static_cast<std::size_t>(a)].matrix(), *packed, nullptr, product);
+      model_.backend().matmul(placed[static_cast<std::size_t>(a)].matrix(), *packed, nullptr, product);
+      const Tensor here = memory.fetch(Matrix<const float>(product));
       MatrixXd& sum = sums.products.try_emplace({a, l}, MatrixXd::Zero(width, width)).first->second;
-      sum += Rows(product.data, width, width).cast<double>();
+      sum += Rows(here.as<float>(), width, width).cast<double>();
     }
     std::vector<double>& rates = sums.rates[index];
     rates.resize(collector.rates()[index].size());
@@ -126,7 +134,9 @@ WriteMapTensors MapFitter::fit(const WriteMapKey& key, const std::vector<std::in
   Sums& sums = *sums_;
   const std::int64_t width = model_.config().d_model;
   const auto to = static_cast<std::size_t>(key.to);
-  const auto* weight = model_.norm_weight(key.to).as<float>();
+  const Memory& memory = model_.backend().memory();
+  const Tensor norm = memory.fetch(model_.norm_weight(key.to));
+  const auto* weight = norm.as<float>();
   // [M | b] transposed: a row for each input, and one for the bias; columns are u_l.
   MatrixXd map = MatrixXd::Zero(width + 1, width);
   if (key.from == key.to) {
@@ -148,14 +158,20 @@ WriteMapTensors MapFitter::fit(const WriteMapKey& key, const std::vector<std::in
     for (std::int64_t d = 0; d < width; ++d) map.col(d) *= weight[d];
   }
   // Each row of it through the block's own projection; only the last one takes that projection's bias along.
-  Arena arena;
-  const Matrix<float> rows = arena.matrix(width + 1, width);
+  Arena arena(memory);
+  const Tensor narrow = Tensor::uninitialized(DType::f32, {width + 1, width});
   for (std::int64_t i = 0; i <= width; ++i) {
-    for (std::int64_t d = 0; d < width; ++d) rows(i, d) = static_cast<float>(map(i, d));
+    for (std::int64_t d = 0; d < width; ++d) narrow.matrix()(i, d) = static_cast<float>(map(i, d));
   }
+  const Tensor placed = memory.place(narrow);
+  const Matrix<float> rows = placed.matrix();
   const Block& block = model_.block(key.to);
-  const Matrix<float> linear = block.write_inputs(model_.backend(), rows.row_range(0, width), heads, false, arena);
-  const Matrix<float> bias = block.write_inputs(model_.backend(), rows.row_range(width, width + 1), heads, true, arena);
+  const Tensor linear_there = memory.fetch(
+      Matrix<const float>(block.write_inputs(model_.backend(), rows.row_range(0, width), heads, false, arena)));
+  const Tensor bias_there = memory.fetch(
+      Matrix<const float>(block.write_inputs(model_.backend(), rows.row_range(width, width + 1), heads, true, arena)));
+  const Matrix<float> linear = linear_there.matrix();
+  const Matrix<float> bias = bias_there.matrix();
   WriteMapTensors tensors;
   tensors.heads = heads;
   tensors.weight = Tensor::uninitialized(DType::f32, {linear.cols, width});

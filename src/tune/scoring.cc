@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/parallel.h"
+#include "model/raw_states.h"
 #include "tune/whole_prompts.h"
 
 namespace molt {
@@ -32,7 +33,7 @@ struct Chunk {
   std::vector<TokenId> targets;   // all of them, probe by probe
   std::vector<float> dense;       // [targets, vocab]: logits of the dense model, less their normaliser
   std::vector<Tensor> snapshots;  // of the kept run
-  std::vector<std::vector<std::byte>> kept_states;
+  RawStates kept_states;          // that it left
 
   std::size_t probes() const { return prompt_offsets.size() - 1; }
   std::int64_t targets_of(std::size_t p) const { return next_offsets[p + 1] - next_offsets[p] + 1; }
@@ -57,13 +58,16 @@ std::vector<Chunk> chunks_of(const std::vector<Probe>& probes) {
 
 class Trial::Impl {
  public:
-  Impl(const ModelCore& model, ProbeSet probes) : name(std::move(probes.name)), model_(model) {
+  Impl(const ModelCore& model, ProbeSet probes)
+      : name(std::move(probes.name)),
+        model_(model),
+        arena_(model.backend().memory()),
+        parked_(model.backend().memory()) {
     chunks_ = chunks_of(probes.probes);
     for (Chunk& chunk : chunks_) {
       prepare_states(chunk, nullptr, 0);
-      const std::vector<std::byte*> pointers = state_pointers(chunk);
       arena_.reset();
-      const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, pointers}, arena_);
+      const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, states_.pointers()}, arena_);
       std::vector<std::int64_t> last;
       for (std::size_t p = 0; p < chunk.probes(); ++p) last.push_back(chunk.prompt_offsets[p + 1] - 1);
       chunk.dense.resize(chunk.targets.size() * static_cast<std::size_t>(vocab()));
@@ -79,11 +83,10 @@ class Trial::Impl {
     return run(reduction, [&](Chunk& chunk, ReducedPass& pass) {
       prepare_states(chunk, nullptr, 0);
       if (keep) pass.keep_snapshots(&chunk.snapshots);
-      const std::vector<std::byte*> pointers = state_pointers(chunk);
-      const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, pointers}, arena_, &pass);
-      if (keep) {
-        chunk.kept_states.assign(states_.begin(), states_.begin() + static_cast<std::ptrdiff_t>(chunk.probes()));
-        if (chunk.next_ids.empty()) chunk.kept_states.clear();  // nothing is fed after these prompts
+      const Stream stream = model_.forward({chunk.prompt_ids, chunk.prompt_offsets, states_.pointers()}, arena_, &pass);
+      if (keep && !chunk.next_ids.empty()) {  // else nothing is fed after these prompts
+        chunk.kept_states = RawStates(model_, chunk.probes());
+        chunk.kept_states.restart(&states_, model_.state_layout().bytes);
       }
       return stream;
     });
@@ -93,10 +96,9 @@ class Trial::Impl {
     return run(reduction, [&](Chunk& chunk, ReducedPass& pass) {
       MOLT_CHECK(layer < std::ssize(chunk.snapshots));  // evaluate() has kept a run
       const Tensor& snapshot = chunk.snapshots[static_cast<std::size_t>(layer)];
-      prepare_states(chunk, chunk.kept_states.empty() ? nullptr : &chunk.kept_states, layer);
-      const std::vector<std::byte*> pointers = state_pointers(chunk);
+      prepare_states(chunk, chunk.kept_states.count() == 0 ? nullptr : &chunk.kept_states, layer);
       Stream stream = pass.resume(layer, snapshot);
-      model_.forward_from(layer, {chunk.prompt_ids, chunk.prompt_offsets, pointers}, stream, arena_, &pass);
+      model_.forward_from(layer, {chunk.prompt_ids, chunk.prompt_offsets, states_.pointers()}, stream, arena_, &pass);
       return stream;
     });
   }
@@ -169,8 +171,7 @@ class Trial::Impl {
     }
     head(stream, last, first_targets, body);
     if (chunk.next_ids.empty()) return;
-    const std::vector<std::byte*> pointers = state_pointers(chunk);
-    const Stream next = model_.forward({chunk.next_ids, chunk.next_offsets, pointers}, arena_);
+    const Stream next = model_.forward({chunk.next_ids, chunk.next_offsets, states_.pointers()}, arena_);
     std::vector<std::int64_t> rows(chunk.next_ids.size());
     std::iota(rows.begin(), rows.end(), 0);
     head(next, rows, next_targets, body);
@@ -180,9 +181,9 @@ class Trial::Impl {
   void head(const Stream& stream, const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& targets,
             Body body) {
     for (std::size_t begin = 0; begin < rows.size(); begin += kHeadRows) {
-      const Arena::Scope scope(arena_);
+      const Arena::Scope scope(logits_);
       const auto some = std::span(rows).subspan(begin, std::min<std::size_t>(kHeadRows, rows.size() - begin));
-      const Matrix<float> out = arena_.matrix(static_cast<std::int64_t>(some.size()), vocab());
+      const Matrix<float> out = logits_.matrix(static_cast<std::int64_t>(some.size()), vocab());
       model_.head(stream, some, arena_, out);
       parallel_for(out.rows, 1, [&](std::int64_t from, std::int64_t to) {
         for (std::int64_t i = from; i < to; ++i) body(targets[begin + static_cast<std::size_t>(i)], out.row(i));
@@ -191,30 +192,17 @@ class Trial::Impl {
   }
 
   /// The states before a chunk's prompts: empty, or of the layers before `layer` what another run left.
-  void prepare_states(const Chunk& chunk, const std::vector<std::vector<std::byte>>* kept, std::int64_t layer) {
-    const StateLayout& layout = model_.state_layout();
-    const auto known = static_cast<std::ptrdiff_t>(layout.layer_offsets[static_cast<std::size_t>(layer)]);
-    states_.resize(std::max(states_.size(), chunk.probes()));
-    for (std::size_t p = 0; p < chunk.probes(); ++p) {
-      std::vector<std::byte>& state = states_[p];
-      state.resize(static_cast<std::size_t>(layout.bytes));
-      const std::ptrdiff_t copied = kept == nullptr ? 0 : known;
-      if (copied > 0) std::copy_n((*kept)[p].begin(), copied, state.begin());
-      std::fill(state.begin() + copied, state.end(), std::byte{0});
-    }
-  }
-
-  std::vector<std::byte*> state_pointers(const Chunk& chunk) {
-    std::vector<std::byte*> pointers;
-    for (std::size_t p = 0; p < chunk.probes(); ++p) pointers.push_back(states_[p].data());
-    return pointers;
+  void prepare_states(const Chunk& chunk, const RawStates* kept, std::int64_t layer) {
+    if (states_.count() != chunk.probes()) states_ = RawStates(model_, chunk.probes());
+    states_.restart(kept, model_.state_layout().layer_offsets[static_cast<std::size_t>(layer)]);
   }
 
   const ModelCore& model_;
   std::vector<Chunk> chunks_;
-  std::vector<std::vector<std::byte>> states_;  // of the chunk at hand
+  RawStates states_;  // of the chunk at hand
   Arena arena_;
   Arena parked_;
+  Arena logits_;  // on the host
 };
 
 Trial::Trial(const ModelCore& model, ProbeSet probes) : impl_(std::make_unique<Impl>(model, std::move(probes))) {}
@@ -239,8 +227,7 @@ Loss Trial::vary(const Reduction::Core& reduction, std::int64_t layer) {
 
 std::vector<double> first_nll(const ModelCore& model, const std::vector<Probe>& probes) {
   std::vector<double> nll;
-  Arena arena;
-  std::vector<std::vector<std::byte>> states;
+  Arena arena(model.backend().memory());
   for (std::size_t begin = 0; begin < probes.size();) {
     std::vector<TokenId> ids;
     std::vector<std::int64_t> offsets{0};
@@ -251,12 +238,11 @@ std::vector<double> first_nll(const ModelCore& model, const std::vector<Probe>& 
       offsets.push_back(static_cast<std::int64_t>(ids.size()));
       last.push_back(offsets.back() - 1);
     }
-    states.assign(end - begin, std::vector<std::byte>(static_cast<std::size_t>(model.state_layout().bytes)));
-    std::vector<std::byte*> pointers;
-    for (auto& state : states) pointers.push_back(state.data());
+    const RawStates states(model, end - begin);
     arena.reset();
-    const Stream stream = model.forward({ids, offsets, pointers}, arena);
-    const Matrix<float> logits = arena.matrix(static_cast<std::int64_t>(last.size()), model.config().vocab_size);
+    const Stream stream = model.forward({ids, offsets, states.pointers()}, arena);
+    const Tensor values = Tensor::uninitialized(DType::f32, {std::ssize(last), model.config().vocab_size});
+    const Matrix<float> logits = values.matrix();
     model.head(stream, last, arena, logits);
     for (std::int64_t i = 0; i < logits.rows; ++i) {
       nll.push_back(log_normaliser(logits.row(i), logits.cols) -

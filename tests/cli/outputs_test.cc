@@ -171,6 +171,21 @@ TEST(Inspect, TellsWhatTheModelIs) {
   EXPECT_NE(table.out.find("fingerprint"), std::string::npos);
 }
 
+TEST(Inspect, TellsHowMuchMemoryARunTakes) {
+  const auto memory = [](const std::string& batch, const std::string& window) {
+    const Finished f = molt({"inspect", kTiny, "--batch", batch, "--window", window, "--json"});
+    EXPECT_TRUE(succeeds(f));
+    return json::parse(f.out)["memory"];
+  };
+  const json few = memory("2", "64"), many = memory("8", "64"), wide = memory("8", "4096");
+  EXPECT_EQ(few["total"], few["weights"].get<double>() + few["states"].get<double>() + few["scratch"].get<double>() +
+                              few["of_backend"].get<double>());
+  EXPECT_EQ(many["states"], 4 * few["states"].get<std::int64_t>());
+  EXPECT_EQ(many["weights"], few["weights"]);
+  EXPECT_GT(wide["scratch"].get<double>(), 3 * many["scratch"].get<double>());
+  EXPECT_NE(molt({"inspect", kTiny, "--batch", "2"}).out.find("together"), std::string::npos);
+}
+
 TEST(Bench, MeasuresEverySettingAskedFor) {
   const Finished f = molt({"bench", "--prefill", "16,32", "--decode", "4", "--batch", "1,3", "--repeat", "2",
                            "--threads", "1", "--json", kTiny});
@@ -218,7 +233,8 @@ TEST(Bench, TellsWhereTheTimeGoes) {
                                                           {"causal_conv", 3},
                                                           {"softplus", 3},
                                                           {"ssd", 3},
-                                                          {"gated_rms_norm", 3}}));
+                                                          {"gated_rms_norm", 3},
+                                                          {"gather_rows", 2}}));
   }
 }
 

@@ -2,6 +2,7 @@
 // reference backend. A new backend is a row of implementations(); a new case is a row of cases().
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
@@ -11,6 +12,7 @@
 #include "tests/kernels/distribution_cases.h"
 #include "tests/kernels/problems.h"
 #include "tests/kernels/reduction_cases.h"
+#include "tests/support/backends.h"
 
 namespace molt::testing_kernels {
 namespace {
@@ -24,6 +26,10 @@ std::vector<Implementation> implementations() {
   std::vector<Implementation> rows;
   for (const std::string& isa : available_isas()) rows.push_back({"cpu", isa});
   rows.push_back({"timed:cpu", ""});
+  rows.push_back({"staged:cpu", ""});
+  rows.push_back({"staged:cuda", ""});
+  rows.push_back({"aligned:cpu", ""});
+  rows.push_back({"aligned:cuda", ""});
   return rows;
 }
 
@@ -280,6 +286,7 @@ class Ops : public testing::TestWithParam<std::tuple<Implementation, std::string
  protected:
   void SetUp() override {
     const Implementation& implementation = std::get<0>(GetParam());
+    MOLT_NEEDS_BACKEND(implementation.backend);
     if (!implementation.isa.empty()) use_isa(implementation.isa);
   }
   void TearDown() override { use_isa(available_isas().front()); }
@@ -327,8 +334,8 @@ INSTANTIATE_TEST_SUITE_P(All, Ops,
                                                           "distributions", "reduction")),
                          [](const auto& test) {
                            const Implementation& implementation = std::get<0>(test.param);
-                           const std::string backend =
-                               implementation.backend == "timed:cpu" ? "timed_cpu" : implementation.backend;
+                           std::string backend = implementation.backend;
+                           std::replace(backend.begin(), backend.end(), ':', '_');
                            return backend + "_" + implementation.isa + "_" + std::get<1>(test.param);
                          });
 

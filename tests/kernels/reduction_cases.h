@@ -150,6 +150,31 @@ inline void add_row_cases(std::vector<Case>& cases) {
 /// Weights of merges: none, any, zeros only, or such that they cancel.
 enum class MergeWeights { ones, random, zero, cancelling };
 
+inline void add_column_cases(std::vector<Case>& cases) {
+  for (const std::int64_t rows : {0, 1, 9, 100}) {
+    for (const auto& runs : std::vector<std::vector<ColumnRun>>{
+             {}, {{0, 0, 1}}, {{5, 0, 7}}, {{0, 16, 16}, {40, 0, 3}, {16, 3, 13}}, {{30, 50, 0}, {64, 36, 64}}}) {
+      const auto run = [=](const Backend& backend) {
+        Random random(81);
+        const Rows x(rows, 128, 3, random);
+        Rows y(rows, 100, 2, random);
+        backend.copy_columns(x.matrix(), runs, y.matrix());
+        return outputs_of({&x, &y});
+      };
+      cases.push_back({"copy_columns " + std::to_string(rows) + " rows", run, 0});
+    }
+    const auto add = [=](const Backend& backend) {
+      Random random(82);
+      Rows x(rows, 33, 3, random), y(rows, 33, 2);
+      const Rows h(rows, 33, 0, random);
+      backend.add_rows(x.matrix(), h.matrix(), y.matrix());
+      backend.add_rows(x.matrix(), h.matrix(), x.matrix());
+      return outputs_of({&x, &y});
+    };
+    cases.push_back({"add_rows " + std::to_string(rows) + " rows", add, 0});
+  }
+}
+
 inline void add_merge_cases(std::vector<Case>& cases) {
   for (const std::int64_t rows : {2, 3, 50, 301}) {
     for (const std::int64_t cols : {1, 19, 256, 700}) {
@@ -187,6 +212,7 @@ inline void add_reduction_cases(std::vector<Case>& cases) {
   add_importance_cases(cases);
   add_contribution_cases(cases);
   add_row_cases(cases);
+  add_column_cases(cases);
   add_merge_cases(cases);
 }
 

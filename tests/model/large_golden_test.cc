@@ -6,6 +6,7 @@
 
 #include "io/safetensors.h"
 #include "molt/session.h"
+#include "tests/support/backends.h"
 #include "tests/support/paths.h"
 
 namespace molt {
@@ -14,15 +15,23 @@ namespace {
 using testing_support::large_model;
 using testing_support::shared;
 
-class LargeGolden : public testing::TestWithParam<std::string> {
+struct Case {
+  std::string model;
+  std::string backend;
+
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.model << " on " << c.backend; }
+};
+
+class LargeGolden : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     MOLT_NEEDS(golden_path());
-    MOLT_NEEDS(large_model(GetParam()));
+    MOLT_NEEDS_BACKEND(GetParam().backend);
+    MOLT_NEEDS(large_model(GetParam().model));
     golden_ = read_safetensors(golden_path());
   }
 
-  static std::string golden_path() { return shared("golden/" + GetParam() + ".golden.safetensors"); }
+  static std::string golden_path() { return shared("golden/" + GetParam().model + ".golden.safetensors"); }
 
   std::vector<TokenId> ids(const std::string& name) const {
     const Tensor& tensor = golden_.tensors.at(name);
@@ -44,7 +53,8 @@ double log_probability(std::span<const float> logits, TokenId id) {
 }
 
 TEST_P(LargeGolden, Float32) {
-  const Model model = Model::load(large_model(GetParam()), {.weights = WeightType::f32});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   Session session(model);
   for (const std::string k : {"0", "1", "2"}) {
     const std::vector<TokenId> text = ids("ids_" + k);
@@ -68,7 +78,8 @@ TEST_P(LargeGolden, Float32) {
 }
 
 TEST_P(LargeGolden, GreedyContinuations) {
-  const Model model = Model::load(large_model(GetParam()), {.weights = WeightType::f32});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   Session session(model);
   constexpr std::ptrdiff_t kPrompt = 96;
   for (const std::string k : {"0", "1", "2"}) {
@@ -85,7 +96,8 @@ TEST_P(LargeGolden, GreedyContinuations) {
 }
 
 TEST_P(LargeGolden, Bfloat16KeepsThePerplexity) {
-  const Model model = Model::load(large_model(GetParam()), {.weights = WeightType::bf16});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::bf16, .backend = GetParam().backend});
   Session session(model);
   double expected = 0;
   double found = 0;
@@ -106,9 +118,13 @@ TEST_P(LargeGolden, Bfloat16KeepsThePerplexity) {
   EXPECT_NEAR(std::exp(-found / tokens) / std::exp(-expected / tokens), 1.0, 0.005);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, LargeGolden, testing::Values("mamba2-49m", "mamba1-49m", "mamba2-demo-11m"),
-                         [](const auto& model) {
-                           std::string name = model.param;
+INSTANTIATE_TEST_SUITE_P(Models, LargeGolden,
+                         testing::Values(Case{"mamba2-49m", "cpu"}, Case{"mamba1-49m", "cpu"},
+                                         Case{"mamba2-demo-11m", "cpu"}, Case{"mamba2-49m", "cuda"},
+                                         Case{"mamba1-49m", "cuda"}, Case{"mamba2-demo-11m", "cuda"}),
+                         [](const auto& test) {
+                           std::string name =
+                               test.param.model + (test.param.backend == "cpu" ? "" : "_" + test.param.backend);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

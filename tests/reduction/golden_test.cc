@@ -11,6 +11,7 @@
 #include "io/safetensors.h"
 #include "molt/session.h"
 #include "reduction/core.h"
+#include "tests/support/backends.h"
 #include "tests/support/paths.h"
 
 namespace molt {
@@ -42,14 +43,22 @@ double log_probability(std::span<const float> logits, TokenId id) {
   return logits[static_cast<std::size_t>(id)] - top - std::log(sum);
 }
 
-class ReductionGolden : public testing::TestWithParam<std::string> {
+struct Case {
+  std::string model;
+  std::string backend;
+
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.model << " on " << c.backend; }
+};
+
+class ReductionGolden : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    const bool demo = GetParam() == "mamba2-demo-11m";
+    const bool demo = GetParam().model == "mamba2-demo-11m";
     const std::string path = demo ? fixture("reduction/demo.json") : shared("golden/reduction/goldens.json");
     MOLT_NEEDS(path);
-    MOLT_NEEDS(large_model(GetParam()));
-    golden_ = read_json_file(path)[GetParam()];
+    MOLT_NEEDS_BACKEND(GetParam().backend);
+    MOLT_NEEDS(large_model(GetParam().model));
+    golden_ = read_json_file(path)[GetParam().model];
     logits_ = read_safetensors(fixture("reduction/last_logits.safetensors"));
   }
 
@@ -76,7 +85,7 @@ class ReductionGolden : public testing::TestWithParam<std::string> {
   }
 
   void expect_logits(const std::string& method, std::span<const float> logits) const {
-    const Tensor& expected = logits_.tensors.at(GetParam() + "." + method);
+    const Tensor& expected = logits_.tensors.at(GetParam().model + "." + method);
     const double largest = expected.as<float>()[0];
     double worst = 0;
     for (std::int64_t i = 1; i < expected.size(); ++i) {
@@ -91,7 +100,8 @@ class ReductionGolden : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(ReductionGolden, PlansLogitsAndContinuations) {
-  const Model model = Model::load(large_model(GetParam()), {.weights = WeightType::f32});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   const auto prompt = golden_["prompt_ids"].get<std::vector<TokenId>>();
   const auto continuation = golden_["cont_ids"].get<std::vector<TokenId>>();
   Session session(model);
@@ -126,19 +136,23 @@ TEST_P(ReductionGolden, PlansLogitsAndContinuations) {
 }
 
 TEST_P(ReductionGolden, SchedulesAreTheSame) {
-  const Model model = Model::load(large_model(GetParam()), {.weights = WeightType::f32});
+  const Model model =
+      Model::load(large_model(GetParam().model), {.weights = WeightType::f32, .backend = GetParam().backend});
   const Schedule schedule = Reduction::parse(model, "utr:flops=0.2").core().schedule;
   EXPECT_EQ(schedule.sites, golden_["sites"].get<std::vector<std::int64_t>>());
   for (const double ratio : schedule.ratios) EXPECT_NEAR(ratio, golden_["rho"].get<double>(), 1e-12);
 }
 
-std::string case_name(const testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+  std::string name = info.param.model + (info.param.backend == "cpu" ? "" : "_" + info.param.backend);
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, ReductionGolden, testing::Values("mamba2-demo-11m", "mamba2-49m", "mamba1-49m"),
+INSTANTIATE_TEST_SUITE_P(Models, ReductionGolden,
+                         testing::Values(Case{"mamba2-demo-11m", "cpu"}, Case{"mamba2-49m", "cpu"},
+                                         Case{"mamba1-49m", "cpu"}, Case{"mamba2-demo-11m", "cuda"},
+                                         Case{"mamba2-49m", "cuda"}, Case{"mamba1-49m", "cuda"}),
                          case_name);
 
 }  // namespace

@@ -16,27 +16,31 @@ using Observer = std::function<void(std::int64_t layer, Matrix<const float> resi
 /// Lets every row run every layer, and looks.
 class ObservingRouter final : public Router {
  public:
-  ObservingRouter(Offsets offsets, const Observer& observer) : offsets_(offsets), observer_(observer) {}
+  ObservingRouter(const Memory& memory, Offsets offsets, const Observer& observer)
+      : memory_(memory), offsets_(offsets), observer_(observer) {}
   LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override { return {offsets_}; }
   bool looks(std::int64_t /*layer*/) const override { return true; }
   void leave(std::int64_t layer, const Block& /*block*/, const ScanView& /*scan*/, Stream& stream) override {
-    observer_(layer, stream.residual, stream.h);
+    const Tensor residual = memory_.fetch(Matrix<const float>(stream.residual));
+    const Tensor h = memory_.fetch(Matrix<const float>(stream.h));
+    observer_(layer, residual.matrix(), h.matrix());
   }
 
  private:
+  const Memory& memory_;
   Offsets offsets_;
   const Observer& observer_;
 };
 
 inline void observe(const Model& model, std::span<const TokenId> ids, const Observer& observer) {
-  Arena arena;
+  Arena arena(model.core()->backend().memory());
   State state(model);
   state.reserve(std::ssize(ids));
   std::byte* const states[] = {state.data()};
   const std::int64_t seen[] = {0};
   const std::span<std::byte* const> kv[] = {state.kv_blocks()};
   const std::int64_t offsets[] = {0, std::ssize(ids)};
-  ObservingRouter router(offsets, observer);
+  ObservingRouter router(model.core()->backend().memory(), offsets, observer);
   model.core()->forward({ids, offsets, states, DType::f32, seen, kv}, arena, &router);
 }
 

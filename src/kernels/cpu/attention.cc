@@ -116,8 +116,8 @@ class Attention {
       const std::int64_t rows = offsets[s + 1] - offsets[s];
       if (rows == 0) continue;
       const std::int64_t spans = position(s, offsets[s + 1] - 1) / kSpan + 1;
-      plan.cost += static_cast<double>(rows * group * kv.heads * kv.head_dim) *
-                   static_cast<double>(4 * (caches[s].tokens + rows / 2 + 1));
+      const std::int64_t seen = caches[s].tokens + rows / 2 + 1;  // by a row, on average
+      plan.cost += 4.0 * static_cast<double>(rows * group * kv.channels()) * static_cast<double>(seen);
       for (std::int64_t g = 0; g < kv.heads; ++g) {
         if (rows <= kFewRows && spans > 1) {
           plan_spans({s, g, offsets[s], offsets[s + 1], 0, spans, -1}, plan);

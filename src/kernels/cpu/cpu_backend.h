@@ -50,6 +50,7 @@ class CpuBackend : public ReferenceBackend {
   void softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const override;
   void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                    std::span<float* const> states, Matrix<float> y) const override;
+  void add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const override;
   void selective_scan(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A, Matrix<const float> B,
                       Matrix<const float> C, const float* D, const ScanRows& rows, Matrix<float> y) const override;
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
@@ -69,6 +70,7 @@ class CpuBackend : public ReferenceBackend {
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;
   void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
+  void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const override;
   void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
   void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const override;
 };

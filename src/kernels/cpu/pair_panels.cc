@@ -154,7 +154,8 @@ void pair_matmul(Matrix<const float> x, const PairPanels& w, const float* bias, 
   const Kernels& kernels = select_kernels();
   const std::int64_t stride = w.blocks() * kPairBlockGroups * kPairsAGroup;
   const std::int32_t* const pairs = pair_inputs(kernels, x, w.blocks(), stride);
-  for_each_piece(y, first_out, x.cols, [&](const Piece& piece) {
+  const std::int64_t rows = piece_rows(kernels, y.rows, stride * static_cast<std::int64_t>(sizeof(std::int32_t)));
+  for_each_piece(y, first_out, x.cols, rows, [&](const Piece& piece) {
     kernels.multiply_panel_pairs({
         .x = pairs + piece.row * stride,
         .x_stride = stride,

@@ -86,6 +86,29 @@ void CpuBackend::scatter_rows(Matrix<const float> x, std::span<const std::int64_
   });
 }
 
+void CpuBackend::add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const {
+  shapes::check_same(x, h);
+  shapes::check_same(x, y);
+  parallel_for(y.rows, grain_for(3 * y.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const float* const from = x.row(t);
+      const float* const added = h.row(t);
+      float* const to = y.row(t);
+      for (std::int64_t i = 0; i < y.cols; ++i) to[i] = from[i] + added[i];
+    }
+  });
+}
+
+void CpuBackend::copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const {
+  shapes::check_copy_columns(x, runs, y);
+  parallel_for(y.rows, grain_for(3 * y.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      std::fill_n(y.row(t), y.cols, 0.0F);
+      for (const ColumnRun& run : runs) std::copy_n(x.row(t) + run.from, run.count, y.row(t) + run.to);
+    }
+  });
+}
+
 void CpuBackend::merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const {
   shapes::check_merge_rows(x, merges);
   const std::vector<WeightedMerge> weighted = weigh(merges, weights, x.rows);

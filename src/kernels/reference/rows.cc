@@ -22,6 +22,22 @@ void ReferenceBackend::scatter_rows(Matrix<const float> x, std::span<const std::
   }
 }
 
+void ReferenceBackend::add_rows(Matrix<const float> x, Matrix<const float> h, Matrix<float> y) const {
+  shapes::check_same(x, h);
+  shapes::check_same(x, y);
+  for (std::int64_t t = 0; t < y.rows; ++t) {
+    for (std::int64_t i = 0; i < y.cols; ++i) y(t, i) = x(t, i) + h(t, i);
+  }
+}
+
+void ReferenceBackend::copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const {
+  shapes::check_copy_columns(x, runs, y);
+  for (std::int64_t t = 0; t < y.rows; ++t) {
+    std::fill_n(y.row(t), y.cols, 0.0F);
+    for (const ColumnRun& run : runs) std::copy_n(x.row(t) + run.from, run.count, y.row(t) + run.to);
+  }
+}
+
 void ReferenceBackend::merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const {
   shapes::check_merge_rows(x, merges);
   std::vector<std::vector<std::int64_t>> members(static_cast<std::size_t>(x.rows));  // of each row that grows

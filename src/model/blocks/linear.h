@@ -15,7 +15,7 @@ class Linear {
   /// Loads `name`.weight [out, in] and, where asked for, `name`.bias [out].
   Linear(WeightLoader& weights, const std::string& name, std::int64_t out, std::int64_t in, bool bias)
       : name_(name + ".weight"), out_(out), weight_(weights.matrix(name_, out, in)), observer_(weights.observer()) {
-    if (bias) bias_ = weights.vector(name + ".bias", {out});
+    if (bias) bias_ = weights.placed_vector(name + ".bias", {out});
   }
 
   /// y [T, out] = x [T, in] * W^T + bias.

@@ -18,17 +18,18 @@ class MambaBlock final : public Block {
         conv_(weights, prefix + "conv1d", config.d_inner, config.d_conv, config.conv_bias),
         x_proj_(weights, prefix + "x_proj", config.dt_rank + 2 * config.d_state, config.d_inner, false),
         dt_proj_(weights, prefix + "dt_proj", config.d_inner, config.dt_rank, false),
-        dt_bias_(weights.vector(prefix + "dt_proj.bias", {config.d_inner})),
+        dt_bias_(weights.placed_vector(prefix + "dt_proj.bias", {config.d_inner})),
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias),
-        D_(weights.vector(prefix + "D", {config.d_inner})) {
+        D_(weights.placed_vector(prefix + "D", {config.d_inner})) {
     // The scan wants channels side by side: A as [N, Di].
     const Tensor stored = load_transition(weights, prefix, {config.d_inner, config.d_state});
-    A_ = Tensor::zeros(DType::f32, {config.d_state, config.d_inner});
+    const Tensor turned = Tensor::zeros(DType::f32, {config.d_state, config.d_inner});
     for (std::int64_t d = 0; d < config.d_inner; ++d) {
       for (std::int64_t n = 0; n < config.d_state; ++n) {
-        A_.as<float>()[n * config.d_inner + d] = stored.as<float>()[d * config.d_state + n];
+        turned.as<float>()[n * config.d_inner + d] = stored.as<float>()[d * config.d_state + n];
       }
     }
+    A_ = weights.place(turned);
   }
 
   std::string_view kind() const override { return "mamba"; }
@@ -113,7 +114,7 @@ class MambaBlock final : public Block {
     return inputs;
   }
 
-  std::vector<double> decay_rates(Matrix<const float> /*dt*/) const override { return {}; }
+  std::vector<double> decay_rates(const Backend& /*backend*/, Matrix<const float> /*dt*/) const override { return {}; }
 
  private:
   MambaBlockConfig config_;

@@ -1,8 +1,7 @@
 #include "model/blocks/mamba2.h"
 
-#include <algorithm>
+#include <vector>
 
-#include "base/parallel.h"
 #include "model/blocks/linear.h"
 #include "model/blocks/participants.h"
 #include "model/blocks/ssm_states.h"
@@ -19,15 +18,16 @@ class Mamba2Block final : public Block {
         in_proj_(weights, prefix + "in_proj", config.d_inner + conv_channels_ + config.heads, config.d_model,
                  config.bias),
         conv_(weights, prefix + "conv1d", conv_channels_, config.d_conv, config.conv_bias),
-        dt_bias_(weights.vector(prefix + "dt_bias", {config.heads})),
-        A_(load_transition(weights, prefix, {config.heads})),
-        D_(Tensor::zeros(DType::f32, {config.d_inner})),
+        dt_bias_(weights.placed_vector(prefix + "dt_bias", {config.heads})),
+        A_(weights.place(load_transition(weights, prefix, {config.heads}))),
         out_proj_(weights, prefix + "out_proj", config.d_model, config.d_inner, config.bias) {
     const std::int64_t stored_size = config.D_per_channel ? config.d_inner : config.heads;
     const Tensor stored = weights.vector(prefix + "D", {stored_size});
     const std::int64_t repeat = config.d_inner / stored_size;
-    for (std::int64_t i = 0; i < config.d_inner; ++i) D_.as<float>()[i] = stored.as<float>()[i / repeat];
-    if (config.gated_norm) norm_ = weights.vector(prefix + "norm.weight", {config.d_inner});
+    const Tensor D = Tensor::zeros(DType::f32, {config.d_inner});
+    for (std::int64_t i = 0; i < config.d_inner; ++i) D.as<float>()[i] = stored.as<float>()[i / repeat];
+    D_ = weights.place(D);
+    if (config.gated_norm) norm_ = weights.placed_vector(prefix + "norm.weight", {config.d_inner});
   }
 
   std::string_view kind() const override { return "mamba2"; }
@@ -106,19 +106,23 @@ class Mamba2Block final : public Block {
     const Arena::Scope scope(arena);
     const Matrix<float> xbc_dt = arena.matrix(x.rows, conv_channels_ + config_.heads);
     in_proj_.forward_part(backend, x, d_inner(), xbc_dt, with_bias);
-    for (std::int64_t t = 0; t < x.rows; ++t) {
-      for_each_written(heads, [&](std::int64_t column, std::int64_t from, std::int64_t count_of) {
-        std::copy_n(xbc_dt.row(t) + column, count_of, inputs.row(t) + from);
-      });
-    }
+    std::vector<ColumnRun> runs;
+    for_each_written(heads, [&](std::int64_t column, std::int64_t place, std::int64_t count) {
+      runs.push_back({column, place, count});
+    });
+    backend.copy_columns(xbc_dt, runs, inputs);
     return inputs;
   }
 
-  std::vector<double> decay_rates(Matrix<const float> dt) const override {
+  std::vector<double> decay_rates(const Backend& backend, Matrix<const float> dt) const override {
     std::vector<double> rates(static_cast<std::size_t>(config_.heads), 0.0);
+    const Tensor steps = backend.memory().fetch(dt);
+    const Tensor transition = backend.memory().fetch(A_);
+    const auto* const A = transition.as<float>();
     for (std::int64_t t = 0; t < dt.rows; ++t) {
+      const float* const row = steps.matrix().row(t);
       for (std::size_t h = 0; h < rates.size(); ++h) {
-        rates[h] -= static_cast<double>(dt(t, static_cast<std::int64_t>(h)) * A()[h]) / static_cast<double>(dt.rows);
+        rates[h] -= static_cast<double>(row[h] * A[h]) / static_cast<double>(dt.rows);
       }
     }
     return rates;
@@ -153,14 +157,11 @@ class Mamba2Block final : public Block {
     }
     const Matrix<float> predicted = arena.matrix(rows.x.rows, rows.map->weight->out_features());
     rows.map->predict(backend, rows.x, predicted);
-    parallel_for(xbc_dt.rows, 64, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t t = begin; t < end; ++t) {
-        std::fill_n(xbc_dt.row(t), xbc_dt.cols, 0.0F);
-        for_each_written(rows.map->heads, [&](std::int64_t column, std::int64_t from, std::int64_t count) {
-          std::copy_n(predicted.row(t) + from, count, xbc_dt.row(t) + column);
-        });
-      }
+    std::vector<ColumnRun> runs;
+    for_each_written(rows.map->heads, [&](std::int64_t column, std::int64_t from, std::int64_t count) {
+      runs.push_back({from, column, count});
     });
+    backend.copy_columns(predicted, runs, xbc_dt);
   }
 
   Mamba2BlockConfig config_;

@@ -24,7 +24,7 @@ class ScanlessBlock : public Block {
                              Arena& /*arena*/) const final {
     return no_scan<Matrix<float>>();
   }
-  std::vector<double> decay_rates(Matrix<const float> /*dt*/) const final { return {}; }
+  std::vector<double> decay_rates(const Backend& /*backend*/, Matrix<const float> /*dt*/) const final { return {}; }
 
  private:
   template <class Result>

@@ -1,0 +1,43 @@
+// RecordedSteps: decode steps that are recorded on a device and repeated, for sequences that take token after token.
+//
+// Where a step is short, asking for its ops one by one takes longer than they do. So when the same sequences take a
+// token each a second time, the step is recorded with the memory that it works in, and from then on repeated. Used by
+// one session.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/model.h"
+
+namespace molt {
+
+class RecordedSteps {
+ public:
+  explicit RecordedSteps(const ModelCore& model) : model_(model) {}
+
+  /// Moves `batch`, of single tokens and dense, one step forward and writes the logits after each token to `logits`
+  /// [S, vocab_size] on the host; false, and nothing done, where there is no recording of such a step (yet).
+  bool step(const Batch& batch, Matrix<float> logits);
+
+  /// Bytes of memory that the recorded steps work in.
+  std::int64_t bytes() const;
+
+ private:
+  struct Step {
+    std::vector<std::byte*> states;
+    Arena arena;
+    Matrix<float> logits;
+    std::unique_ptr<Recording> recording;
+  };
+
+  Step record(const Batch& batch) const;
+
+  const ModelCore& model_;
+  std::vector<std::byte*> last_;  // the states of the last batch that was asked for
+  std::list<Step> steps_;         // the latest first
+};
+
+}  // namespace molt

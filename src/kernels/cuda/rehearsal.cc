@@ -1,0 +1,61 @@
+// What the CUDA backend will need of the device's memory, found out without a device.
+#include <algorithm>
+
+#include "base/registry.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/scratch.h"
+#include "kernels/rehearsal_backend.h"
+#include "kernels/shapes.h"
+
+namespace molt {
+namespace {
+
+class CudaRehearsal final : public RehearsalBackend {
+ public:
+  explicit CudaRehearsal(DType precision) : precision_(precision) {}
+
+  std::shared_ptr<const Backend> suited_to(DType dtype) const override {
+    return dtype == precision_ ? nullptr : std::make_shared<CudaRehearsal>(dtype);
+  }
+
+  std::int64_t own_bytes() const override { return scratch_ + cuda::Context::kFixedBytes; }
+
+  bool looks_up(const PackedMatrix& packed, DType dtype) const override {
+    return cuda::holds_exactly(packed.dtype(), dtype);
+  }
+
+  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* /*bias*/, Matrix<float> /*y*/,
+              std::int64_t /*first_out*/) const override {
+    const DType stored = w.dtype() == DType::u8 ? precision_ : w.dtype();
+    need(cuda::product_scratch(x.rows, cuda::padded_inputs(w.in_features(), stored), stored));
+  }
+
+  void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
+           Matrix<const float> /*C*/, std::int64_t groups, std::span<const float> /*D*/, const ScanRows& /*rows*/,
+           Matrix<float> /*y*/) const override {
+    need(cuda::ssd_scratch(x.rows, shapes::check_ssd(x, dt, A, B, groups), precision_));
+  }
+
+ private:
+  std::int64_t packed_bytes(std::int64_t N, std::int64_t K, DType dtype) const override {
+    return N * cuda::padded_inputs(K, dtype) * size_of(dtype);
+  }
+  std::int64_t packed_bytes(const QuantizedMatrix& weight) const override {
+    return packed_bytes(weight.out_features(), weight.in_features(), precision_);  // which are widened
+  }
+
+  void need(std::int64_t bytes) const {
+    std::int64_t most = scratch_;
+    while (most < bytes && !scratch_.compare_exchange_weak(most, bytes)) {
+    }
+  }
+
+  DType precision_;
+  mutable std::atomic<std::int64_t> scratch_ = 0;
+};
+
+const Registration<RehearsalFactory> registration{
+    "cuda", [] { return std::shared_ptr<const RehearsalBackend>(std::make_shared<CudaRehearsal>(DType::f32)); }};
+
+}  // namespace
+}  // namespace molt
