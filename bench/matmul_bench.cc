@@ -34,8 +34,10 @@ constexpr std::int64_t kBeyondCaches = 192 << 20;  // bytes
 struct Format {
   DType dtype = DType::f32;
   std::optional<QuantizedFormat> quantized = std::nullopt;
+  bool pairs = false;  // two weights of every four columns
 
   std::string name() const {
+    if (pairs) return "bf16-2of4";
     if (!quantized) return std::string(name_of(dtype));
     return quantized->group == 0 ? fmt::format("int{}", quantized->bits)
                                  : fmt::format("int{}-g{}", quantized->bits, quantized->group);
@@ -67,6 +69,11 @@ const std::vector<std::unique_ptr<PackedMatrix>>& copies_of_weights(const Format
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1, 1);
   for (std::int64_t i = 0; i < weight.size(); ++i) weight.as<float>()[i] = uniform(random);
+  for (std::int64_t i = 0; format.pairs && i < weight.size(); ++i) {
+    // Which two of a group go differs from row to row.
+    const std::int64_t turn = i / k * 7 + i % k / 4;
+    if ((i % 4 + turn) % 4 >= 2) weight.as<float>()[i] = 0;
+  }
   const auto quantized = format.quantized ? std::optional(round_to_nearest(weight, *format.quantized)) : std::nullopt;
   std::int64_t bytes = 0;
   while (bytes < kBeyondCaches) {
@@ -131,15 +138,16 @@ void measure_time(benchmark::internal::Benchmark* benchmark, int threads) {
 
 void register_all(int most_threads, const std::vector<std::string>& isas) {
   const std::vector<std::pair<std::int64_t, std::int64_t>> shapes = {{768, 3352},  {1536, 768}, {768, 3072},
-                                                                     {768, 50280}, {1536, 80},  {48, 1536}};
+                                                                     {768, 50280}, {1536, 80},  {48, 1536},
+                                                                     {512, 2320},  {1024, 512}, {2560, 10576}};
   for (int threads = 1; threads <= most_threads; threads *= 2) {
     measure_time(benchmark::RegisterBenchmark(fmt::format("read/threads:{}", threads).c_str(),
                                               [threads](benchmark::State& state) { read_memory(state, threads); }),
                  threads);
   }
-  const Format formats[] = {{DType::f32},           {DType::bf16},
-                            {DType::u8, {{8, 0}}},  {DType::u8, {{4, 128}}},
-                            {DType::u8, {{4, 64}}}, {DType::u8, {{4, 32}}}};
+  const Format formats[] = {
+      {DType::f32},           {DType::bf16},          {DType::u8, {{8, 0}}},  {DType::u8, {{4, 128}}},
+      {DType::u8, {{4, 64}}}, {DType::u8, {{4, 32}}}, {DType::bf16, {}, true}};
   for (const Format& format : formats) {
     for (const auto& [k, n] : shapes) {
       for (int threads = 1; threads <= most_threads; threads *= 2) {

@@ -217,9 +217,14 @@ std::int64_t state_bytes(const ModelCore& core, StateType type) {
   return core.state_layout(type == StateType::bf16 ? DType::bf16 : DType::f32).bytes;
 }
 
-/// Bytes that a decode step of `batch` sequences reads and writes at least: weights once, states both ways.
-double step_bytes(const ModelCore& core, std::int64_t batch, StateType state) {
-  return static_cast<double>(core.cost().weight_bytes) + 2.0 * static_cast<double>(batch * state_bytes(core, state));
+/// Bytes that decoding `tokens` tokens of `batch` sequences reads and writes at least: in each step weights once,
+/// states both ways, the keys and values of all tokens so far once.
+double decode_bytes(const ModelCore& core, std::int64_t tokens, std::int64_t batch, StateType state) {
+  const double step =
+      static_cast<double>(core.cost().weight_bytes) + 2.0 * static_cast<double>(batch * state_bytes(core, state));
+  const double seen = static_cast<double>(kDecodePrompt) + static_cast<double>(tokens + 1) / 2;  // on average
+  return static_cast<double>(tokens) *
+         (step + static_cast<double>(batch * core.state_layout().kv_token_bytes()) * seen);
 }
 
 nlohmann::json to_json(const Report& report, const Model& model) {
@@ -254,6 +259,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
           {"isa", select_kernels().name},
           {"weight_bytes", core.cost().weight_bytes},
           {"state_bytes", state_bytes(core, report.results.empty() ? StateType::f32 : report.results.front().state)},
+          {"state_bytes_per_token", core.state_layout().kv_token_bytes()},
           {"flops_per_token", core.cost().flops_per_token},
           {"results", results},
           {"ceilings", ceilings},
@@ -268,11 +274,12 @@ std::string share_of_ceiling(const Result& result, const Report& report, const M
   const double time = result.median().seconds;
   if (result.kind == "prefill") {
     const double head = 2.0 * static_cast<double>(core.config().vocab_size * core.config().d_model);
-    const double flops =
-        (1 - result.cut) * static_cast<double>(result.tokens * result.batch) * (core.cost().flops_per_token - head);
+    const double pairs = core.cost().flops_per_pair * static_cast<double>(result.tokens + 1) / 2;
+    const double flops = (1 - result.cut) * static_cast<double>(result.tokens * result.batch) *
+                         (core.cost().flops_per_token - head + pairs);
     return fmt::format("{:.0f}% of matmul", 100 * flops / time / 1e9 / ceilings->matmul_gflop_per_s);
   }
-  const double bytes = step_bytes(core, result.batch, result.state) * static_cast<double>(result.tokens);
+  const double bytes = decode_bytes(core, result.tokens, result.batch, result.state);
   return fmt::format("{:.0f}% of read", 100 * bytes / time / 1e9 / ceilings->read_gb_per_s);
 }
 
@@ -289,10 +296,14 @@ void print_op_times(const Report& report) {
 
 void print_table(const Report& report, const Model& model) {
   const ModelCore& core = *model.core();
-  fmt::print("{}: {} weights {:.0f} MB, state {:.1f} MB a sequence (f32) or {:.1f} MB (bf16), kernels {}\n",
-             model.source(), core.weight_formats(), static_cast<double>(core.cost().weight_bytes) / 1e6,
-             static_cast<double>(state_bytes(core, StateType::f32)) / 1e6,
-             static_cast<double>(state_bytes(core, StateType::bf16)) / 1e6, select_kernels().name);
+  const std::string state = core.state_layout().bytes == 0
+                                ? fmt::format("{:.1f} KB of keys and values a token",
+                                              static_cast<double>(core.state_layout().kv_token_bytes()) / 1e3)
+                                : fmt::format("state {:.1f} MB a sequence (f32) or {:.1f} MB (bf16)",
+                                              static_cast<double>(state_bytes(core, StateType::f32)) / 1e6,
+                                              static_cast<double>(state_bytes(core, StateType::bf16)) / 1e6);
+  fmt::print("{}: {} weights {:.0f} MB, {}, kernels {}\n", model.source(), core.weight_formats(),
+             static_cast<double>(core.cost().weight_bytes) / 1e6, state, select_kernels().name);
   for (const auto& [threads, ceiling] : report.ceilings) {
     fmt::print("this machine, {} thread{}: reads {:.1f} GB/s, multiplies {:.0f} GFLOP/s ({})\n", threads,
                threads == 1 ? "" : "s", ceiling.read_gb_per_s, ceiling.matmul_gflop_per_s, core.weight_formats());

@@ -155,6 +155,7 @@ void run(const Options& options) {
                         .seed = static_cast<std::uint64_t>(options.seed),
                         .add_bos = options.bos,
                         .max_length = options.max_length};
+  if (model.max_tokens() > 0) input.max_length = std::min(input.max_length, model.max_tokens());
   std::sort(input.contexts.begin(), input.contexts.end());
   input.contexts.erase(std::unique(input.contexts.begin(), input.contexts.end()), input.contexts.end());
   const std::vector<eval::TaskItems> tasks = eval::read_tasks(options.tasks, options.data, input);

@@ -39,12 +39,14 @@ nlohmann::json describe(const Model& model) {
   const ModelConfig& config = core.config();
   std::map<std::string, std::int64_t> blocks;
   for (std::int64_t i = 0; i < config.n_layer; ++i) ++blocks[std::string(core.block(i).kind())];
+  const Block& first = core.block(0);
   nlohmann::json state = nlohmann::json::array();
-  for (const StatePart& part : core.block(0).state_parts()) {
+  for (const StatePart& part : first.state_parts()) {
     state.push_back({{"name", part.name},
                      {"shape", part.shape},
                      {"bytes", element_count(part.shape) * size_of(part.dtype(core.state_dtype()))}});
   }
+  const StateLayout& layout = core.state_layout(core.state_dtype());
   nlohmann::json stored = nlohmann::json::object();
   for (const auto& [type, amount] : core.stored_types()) {
     stored[type] = {{"tensors", amount.tensors}, {"bytes", amount.bytes}};
@@ -68,7 +70,10 @@ nlohmann::json describe(const Model& model) {
                            {"dtypes", dtypes},
                            {"flops_per_token", cost.flops_per_token},
                            {"weight_bytes", cost.weight_bytes},
-                           {"state_bytes", core.state_layout(core.state_dtype()).bytes},
+                           {"flops_per_token_and_token_seen", cost.flops_per_pair},
+                           {"state_bytes", layout.bytes},
+                           {"state_bytes_per_token", layout.kv_token_bytes()},
+                           {"max_tokens", config.max_tokens},
                            {"state_per_layer", state},
                            {"fingerprint", core.fingerprint()},
                            {"tokenizer", nullptr}};
@@ -100,12 +105,22 @@ void print_table(const nlohmann::json& d) {
   }
   row("weights", fmt::format("{}: matrices in {}, vectors in f32", human_bytes(d["weight_bytes"].get<double>()),
                              d["dtypes"]["matrices"].get<std::string>()));
-  row("state", fmt::format("{} in {} a sequence, whatever its length", human_bytes(d["state_bytes"].get<double>()),
-                           d["dtypes"]["state"].get<std::string>()));
+  const auto per_token = d["state_bytes_per_token"].get<double>();
+  if (const auto fixed = d["state_bytes"].get<double>(); fixed > 0) {
+    row("state", fmt::format("{} in {} a sequence, whatever its length", human_bytes(fixed),
+                             d["dtypes"]["state"].get<std::string>()));
+  }
+  if (per_token > 0) {
+    row("keys, values",
+        fmt::format("{} in f32 a token, {} for the longest text, {} tokens", human_bytes(per_token),
+                    human_bytes(per_token * d["max_tokens"].get<double>()), d["max_tokens"].get<std::int64_t>()));
+  }
   for (const auto& part : d["state_per_layer"]) {
     row("", fmt::format("{} {} a layer", part["name"].get<std::string>(), to_string(part["shape"].get<Shape>())));
   }
-  row("cost", fmt::format("{:.1f} MFLOP a token", d["flops_per_token"].get<double>() / 1e6));
+  const auto per_seen = d["flops_per_token_and_token_seen"].get<double>();
+  row("cost", fmt::format("{:.1f} MFLOP a token", d["flops_per_token"].get<double>() / 1e6) +
+                  (per_seen > 0 ? fmt::format(", and {:.3f} MFLOP for each that it sees", per_seen / 1e6) : ""));
   row("tokenizer", d["tokenizer"].is_null()
                        ? "none (--tokenizer FILE)"
                        : fmt::format("{}, {} tokens, {} special", d["tokenizer"]["type"].get<std::string>(),

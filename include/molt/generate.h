@@ -65,9 +65,9 @@ struct GenerateOptions {
   std::function<bool(std::string_view piece)> on_text;
 };
 
-enum class StopReason { max_tokens, eos, stop_string, cancelled };
+enum class StopReason { max_tokens, eos, stop_string, cancelled, context_full };
 
-/// "max_tokens", "eos", "stop", "cancelled".
+/// "max_tokens", "eos", "stop", "cancelled", "context_full" (Model::max_tokens() are reached).
 std::string_view name_of(StopReason reason);
 
 struct Generation {

@@ -62,6 +62,12 @@ class Model {
   TokenId bos() const;
   TokenId eos() const;
 
+  /// Whether a text ends with this token: eos(), or another one that the model may end with.
+  bool ends_text(TokenId id) const;
+
+  /// How many tokens a sequence may have; 0: as many as it likes.
+  std::int64_t max_tokens() const;
+
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
 
   /// Throws Error, saying how to name one, when there is none.

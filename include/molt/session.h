@@ -56,8 +56,9 @@ class Session {
 
   /// Feeds a ragged batch, prompts (reduced or not) and single tokens alike, and returns the logits after each
   /// sequence's last token, [batch size, vocab_size], valid until the next call. Results of a sequence do not depend on
-  /// the others. Throws Error for an empty sequence, ids outside of the vocabulary, a state of another model, one
-  /// that two sequences share or states of several types, before anything is changed.
+  /// the others. Throws Error for an empty sequence, ids outside of the vocabulary, a sequence longer than
+  /// Model::max_tokens(), a state of another model, one that two sequences share or states of several types, before
+  /// anything is changed.
   std::span<const float> feed(std::span<const Sequence> batch);
 
   /// The same for one sequence: [vocab_size].

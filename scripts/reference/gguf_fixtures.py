@@ -5,6 +5,7 @@ blocks.gguf        two rows of random blocks of each element type, and beside ea
 mamba.gguf         small random models of each architecture with a tokenizer, in different element types;
 mamba2.gguf        NAME.golden.safetensors holds input_ids [T] and logits [T, tokens] in float32, computed in
 falcon_mamba.gguf  float64 by gguf_reference.py
+llama.gguf
 
 With llama-cpp-python installed, the logits are checked beside llama.cpp's.
 """
@@ -155,6 +156,39 @@ def write_model(path, architecture, kind, *, tokens, state, rank, groups, norms,
     finish(meta)
 
 
+def write_llama(path, kind, seed):
+    """Grouped queries, a head of its own, factors of frequencies as Llama 3.1 has them, SmolLM's tokenizer."""
+    heads, kv_heads, inner, width = 4, 2, 96, D_MODEL // 4
+    out = Writer(path, "llama", kind, seed)
+    meta = out.gguf
+    meta.add_context_length(256)
+    meta.add_embedding_length(D_MODEL)
+    meta.add_feed_forward_length(inner)
+    meta.add_head_count(heads)
+    meta.add_head_count_kv(kv_heads)
+    meta.add_block_count(LAYERS)
+    meta.add_rope_dimension_count(width)
+    meta.add_rope_freq_base(500.0)
+    meta.add_layer_norm_rms_eps(1e-5)
+    add_tokenizer(meta, "smollm", TOKENS)
+    out.matrix("token_embd.weight", TOKENS, D_MODEL)
+    out.matrix("output.weight", TOKENS, D_MODEL)
+    out.vector("output_norm.weight", out.uniform(0.5, 1.5, D_MODEL))
+    out.vector("rope_freqs.weight", out.uniform(1.0, 8.0, width // 2))
+    for layer in range(LAYERS):
+        b = f"blk.{layer}."
+        out.vector(b + "attn_norm.weight", out.uniform(0.5, 1.5, D_MODEL))
+        out.vector(b + "ffn_norm.weight", out.uniform(0.5, 1.5, D_MODEL))
+        out.matrix(b + "attn_q.weight", D_MODEL, D_MODEL)
+        out.matrix(b + "attn_k.weight", kv_heads * width, D_MODEL)
+        out.matrix(b + "attn_v.weight", kv_heads * width, D_MODEL)
+        out.matrix(b + "attn_output.weight", D_MODEL, D_MODEL)
+        out.matrix(b + "ffn_gate.weight", inner, D_MODEL)
+        out.matrix(b + "ffn_up.weight", inner, D_MODEL)
+        out.matrix(b + "ffn_down.weight", D_MODEL, inner)
+    finish(meta)
+
+
 def write_safetensors(path, tensors):
     header, offset = {}, 0
     names = {np.dtype(np.int64): "I64", np.dtype(np.float32): "F32"}
@@ -192,6 +226,16 @@ def check_beside_llama_cpp(path, tokens):
         sys.exit(f"{path.name}: that is more than {LLAMA_CPP_TOLERANCE}: the reference is wrong")
 
 
+def write_checked(path, kind, write):
+    """write(path, kind) and its golden, after a look at llama.cpp's logits of the same model in f32."""
+    with tempfile.TemporaryDirectory() as temporary:
+        exact = Path(temporary) / path.name
+        write(exact, TYPES.F32)
+        check_beside_llama_cpp(exact, TOKENS)
+    write(path, kind)
+    write_golden(path, TOKENS)
+
+
 def main():
     folder = Path(sys.argv[1])
     write_blocks(folder / "blocks.gguf")
@@ -203,12 +247,8 @@ def main():
     }
     for seed, (name, model) in enumerate(models.items()):
         model |= {"tokens": TOKENS, "state": 16, "seed": seed}
-        with tempfile.TemporaryDirectory() as temporary:
-            exact = Path(temporary) / f"{name}.gguf"
-            write_model(exact, **model | {"kind": TYPES.F32})
-            check_beside_llama_cpp(exact, TOKENS)
-        write_model(folder / f"{name}.gguf", **model)
-        write_golden(folder / f"{name}.gguf", TOKENS)
+        write_checked(folder / f"{name}.gguf", model.pop("kind"), lambda path, kind: write_model(path, kind=kind, **model))  # noqa: B023
+    write_checked(folder / "llama.gguf", TYPES.Q4_1, lambda path, kind: write_llama(path, kind, seed=3))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Mamba, Mamba-2 and Falcon-Mamba of a GGUF file, token by token in float64: a plain reference.
+"""Mamba, Mamba-2, Falcon-Mamba and LLaMA of a GGUF file, token by token in float64: a plain reference.
 
     python gguf_reference.py FILE.gguf [--against-llama-cpp]
 
@@ -43,6 +43,12 @@ class Model:
         self.rank = get("ssm.time_step_rank")
         self.groups = get("ssm.group_count", 1)
         self.norms = bool(get("ssm.dt_b_c_rms", False))
+        self.heads = get("attention.head_count", 0)
+        self.kv_heads = get("attention.head_count_kv", self.heads)
+        if self.kind == "llama":
+            width = get("rope.dimension_count")
+            self.frequencies = float(get("rope.freq_base", 10000.0)) ** (-np.arange(0, width, 2) / width)
+            self.frequencies /= self.tensors.get("rope_freqs.weight", 1.0)
 
     def conv(self, weights, history, x):
         """One step of the causal convolution; `history` holds the last taps - 1 inputs."""
@@ -81,20 +87,58 @@ class Model:
         y = rms_norm(y, weights("ssm_norm.weight").reshape(self.groups, -1), self.epsilon)
         return weights("ssm_out.weight") @ y.ravel()
 
+    def turn(self, x, position):
+        """Rotary positions of heads [H, P]: of pairs of neighbours."""
+        angles = position * self.frequencies
+        a, b = x[:, 0::2], x[:, 1::2]
+        turned = np.empty_like(x)
+        turned[:, 0::2] = a * np.cos(angles) - b * np.sin(angles)
+        turned[:, 1::2] = b * np.cos(angles) + a * np.sin(angles)
+        return turned
+
+    def attention(self, weights, memory, x):
+        position = len(memory["keys"])
+        q, k, v = (weights(f"attn_{name}.weight") @ x for name in "qkv")
+        q = self.turn(q.reshape(self.heads, -1), position)
+        memory["keys"].append(self.turn(k.reshape(self.kv_heads, -1), position))
+        memory["values"].append(v.reshape(self.kv_heads, -1))
+        keys, values = np.stack(memory["keys"]), np.stack(memory["values"])  # [T, kv_heads, P]
+        rows = []
+        for head in range(self.heads):
+            group = head // (self.heads // self.kv_heads)
+            scores = keys[:, group] @ q[head] / np.sqrt(q.shape[1])
+            shares = np.exp(scores - scores.max())
+            rows.append(shares @ values[:, group] / shares.sum())
+        return weights("attn_output.weight") @ np.concatenate(rows)
+
+    def llama(self, weights, memory, residual):
+        """A whole layer, residual stream in, residual stream out."""
+        normed = rms_norm(residual, weights("attn_norm.weight"), self.epsilon)
+        residual = residual + self.attention(weights, memory, normed)
+        normed = rms_norm(residual, weights("ffn_norm.weight"), self.epsilon)
+        up = silu(weights("ffn_gate.weight") @ normed) * (weights("ffn_up.weight") @ normed)
+        return residual + weights("ffn_down.weight") @ up
+
+    def mamba_layer(self, weights, memory, residual):
+        block = self.mamba if self.kind == "mamba" else self.mamba2
+        return residual + block(weights, memory, rms_norm(residual, weights("attn_norm.weight"), self.epsilon))
+
+    def fresh_memory(self):
+        if self.kind == "llama":
+            return {"keys": [], "values": []}
+        return {"conv": [], "ssm": np.zeros((self.inner, self.state))}
+
     def logits(self, ids):
         """[T, tokens]."""
-        memories = [
-            {"conv": [], "ssm": np.zeros((self.inner, self.state))} for _ in range(self.layers)
-        ]
-        block = self.mamba if self.kind == "mamba" else self.mamba2
+        memories = [self.fresh_memory() for _ in range(self.layers)]
+        run = self.llama if self.kind == "llama" else self.mamba_layer
         head = self.tensors.get("output.weight", self.tensors["token_embd.weight"])
         rows = []
         for token in ids:
             residual = self.tensors["token_embd.weight"][token]
             for layer, memory in enumerate(memories):
                 weights = lambda name: self.tensors[f"blk.{layer}.{name}"]  # noqa: B023, E731
-                normed = rms_norm(residual, weights("attn_norm.weight"), self.epsilon)
-                residual = residual + block(weights, memory, normed)
+                residual = run(weights, memory, residual)
             rows.append(head @ rms_norm(residual, self.tensors["output_norm.weight"], self.epsilon))
         return np.array(rows)
 
@@ -111,6 +155,9 @@ def llama_cpp_logits(path, ids):
     )
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = max(len(ids), 32)
+    # Keys and values are rounded to half precision otherwise, as are sums in flash attention.
+    parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32
+    parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = llama_cpp.llama_init_from_model(model, parameters)
     tokens = (llama_cpp.llama_token * len(ids))(*ids)  # the batch only points to them
     assert llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, len(ids))) == 0

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/fail.h"
 #include "base/parallel.h"
+#include "model/kv_blocks.h"
 
 namespace molt {
 namespace {
@@ -29,13 +30,28 @@ class ReplacedWeights final : public WeightSource {
   const Replacements& replaced_;
 };
 
-/// Notes the matrices in the order of their use.
+/// Notes the matrices in the order of their use, those together whose inputs are the same.
 class UseOrder final : public InputObserver {
  public:
-  void input(const std::string& matrix, Matrix<const float> /*x*/) override { names.push_back(matrix); }
+  void input(const std::string& matrix, Matrix<const float> x) override {
+    std::vector<float> values;
+    values.reserve(static_cast<std::size_t>(x.rows * x.cols));
+    for (std::int64_t t = 0; t < x.rows; ++t) values.insert(values.end(), x.row(t), x.row(t) + x.cols);
+    if (groups.empty() || x.cols != width_ || values != last_) groups.emplace_back();
+    groups.back().push_back(matrix);
+    width_ = x.cols;
+    last_ = std::move(values);
+  }
 
-  std::vector<std::string> names;
+  std::vector<std::vector<std::string>> groups;
+
+ private:
+  std::int64_t width_ = 0;
+  std::vector<float> last_;
 };
+
+/// Thrown through a block when all is seen that was to be seen of its work on a window.
+struct SeenEnough {};
 
 /// Sums the moments of some matrices' inputs.
 class MomentSums final : public InputObserver {
@@ -45,7 +61,11 @@ class MomentSums final : public InputObserver {
 
   void input(const std::string& matrix, Matrix<const float> x) override {
     const std::string name = naming_(matrix);
-    if (wanted_.contains(name)) moments.try_emplace(name, x.cols).first->second.add(x, backend_);
+    if (!wanted_.contains(name)) return;
+    moments.try_emplace(name, x.cols).first->second.add(x, backend_);
+    if (++seen_ < wanted_.size()) return;
+    seen_ = 0;
+    throw SeenEnough();
   }
 
   std::map<std::string, InputMoments> moments;
@@ -54,6 +74,7 @@ class MomentSums final : public InputObserver {
   const WeightLoader::Naming& naming_;
   const std::set<std::string>& wanted_;
   const Backend& backend_;
+  std::size_t seen_ = 0;  // of a window
 };
 
 }  // namespace
@@ -103,6 +124,7 @@ void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) c
   std::int64_t state_bytes = 0;
   for (const StatePart& part : block.state_parts()) state_bytes += part.bytes(DType::f32);
   const Tensor state = Tensor::zeros(DType::u8, {state_bytes});
+  KvBlocks kv(block.kv_shape().block_bytes());  // every window's in turn: what the one before left is not looked at
   Arena arena;
   for (std::size_t w = 0; w < static_cast<std::size_t>(windows); ++w) {
     arena.reset();
@@ -113,17 +135,32 @@ void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) c
     std::fill_n(state.data(), state_bytes, std::byte{0});
     std::byte* const states[] = {state.data()};
     const std::int64_t offsets[] = {0, x.rows};
-    block.forward(*backend_, {.x = normed, .offsets = offsets, .states = {states}}, arena, h);
+    kv.reserve(x.rows);
+    const KvSequence sequence[] = {{kv.blocks(), 0, 0}};
+    try {
+      block.forward(*backend_, {.x = normed, .offsets = offsets, .states = {.data = states, .kv = sequence}}, arena, h);
+    } catch (const SeenEnough&) {
+      continue;
+    }
     body(offsets_[w], h);
   }
 }
 
 std::vector<std::string> CalibrationPass::matrices() const {
+  std::vector<std::string> names;
+  for (const std::vector<std::string>& group : matrices_by_input())
+    names.insert(names.end(), group.begin(), group.end());
+  return names;
+}
+
+std::vector<std::vector<std::string>> CalibrationPass::matrices_by_input() const {
   UseOrder order;
   const std::unique_ptr<Block> block = load_block({}, &order);
   run(*block, 1, [](std::int64_t, Matrix<const float>) {});
-  std::transform(order.names.begin(), order.names.end(), order.names.begin(), spec_.naming);
-  return order.names;
+  for (std::vector<std::string>& group : order.groups) {
+    std::transform(group.begin(), group.end(), group.begin(), spec_.naming);
+  }
+  return order.groups;
 }
 
 std::map<std::string, InputMoments> CalibrationPass::measure(const std::set<std::string>& wanted,

@@ -45,8 +45,12 @@ class CalibrationPass {
   /// The weight matrices of the layer at hand in the order in which it uses them, by the source's names.
   std::vector<std::string> matrices() const;
 
+  /// The same, those together that are fed the same inputs (queries, keys and values of an attention block): their
+  /// moments are the same.
+  std::vector<std::vector<std::string>> matrices_by_input() const;
+
   /// The moments of the inputs of `wanted`, matrices of the layer at hand, which runs with `replaced` in place of some
-  /// of its own. Changes nothing.
+  /// of its own. Runs the layer no further than to the last of them. Changes nothing.
   std::map<std::string, InputMoments> measure(const std::set<std::string>& wanted, const Replacements& replaced) const;
 
   /// Runs the layer at hand with `replaced` in place of some of its own matrices, and goes on to the next.

@@ -8,8 +8,8 @@ namespace {
 /// One row's descent: keeps the gradient (w - q) H up to date.
 class Row {
  public:
-  Row(const MatrixXd& hessian, double* gradient, RoundedRows& rounded, Eigen::Index r)
-      : hessian_(hessian), gradient_(gradient, hessian.rows()), rounded_(rounded), r_(r) {}
+  Row(const double* weights, const MatrixXd& hessian, double* gradient, RoundedRows& rounded, Eigen::Index r)
+      : weights_(weights), hessian_(hessian), gradient_(gradient, hessian.rows()), rounded_(rounded), r_(r) {}
 
   /// With the steps c of a group's codes, E changes by -2 d (c . g) + d^2 (c H c') when its scale grows by d.
   bool move_scales() {
@@ -35,6 +35,7 @@ class Row {
   bool move_codes() {
     bool moved = false;
     for (Eigen::Index i = 0; i < rounded_.width(); ++i) {
+      if (weights_[i] == 0) continue;
       const double slope = gradient_(i);
       const double curvature = hessian_(i, i);
       const double value = rounded_.values()(r_, i);
@@ -54,6 +55,7 @@ class Row {
     return growth != 0 && growth * growth * curvature < 2 * growth * slope * (1 - 1e-9);
   }
 
+  const double* weights_;
   const MatrixXd& hessian_;
   Eigen::Map<Eigen::RowVectorXd> gradient_;
   RoundedRows& rounded_;
@@ -118,7 +120,7 @@ bool descend(const MatrixXd& weights, const MatrixXd& hessian, RoundedRows& roun
   MatrixXd gradient = (weights - rounded.values()) * hessian;
   bool moved = false;
   for (Eigen::Index r = 0; r < rounded.rows(); ++r) {
-    Row row(hessian, gradient.row(r).data(), rounded, r);
+    Row row(weights.row(r).data(), hessian, gradient.row(r).data(), rounded, r);
     moved |= row.move_scales();
     moved |= row.move_codes();
   }

@@ -64,7 +64,7 @@ class RoundedRows {
 };
 
 /// One sweep over the groups' scales and one over the codes, for weights [rows, width] and hessian [width, width] in
-/// the bundle's order. Returns whether anything moved.
+/// the bundle's order; codes of weights that are 0 stay. Returns whether anything moved.
 bool descend(const MatrixXd& weights, const MatrixXd& hessian, RoundedRows& rounded);
 
 }  // namespace molt

@@ -1,15 +1,14 @@
 #include "compress/gptq.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "base/check.h"
-#include "base/fail.h"
 #include "base/parallel.h"
 #include "compress/code_descent.h"
 #include "compress/grid_search.h"
 #include "compress/inverse_factor.h"
+#include "compress/output_error.h"
 
 namespace molt {
 namespace {
@@ -88,7 +87,7 @@ class Rounding {
       const Eigen::Index begin = bounds_[b];
       const Eigen::Index stop = bounds_[b + 1];
       MatrixXd errors(rows, stop - begin);
-      for (Eigen::Index r = 0; r < rows; ++r) round_block(rest, r, begin, stop, rounded, errors);
+      for (Eigen::Index r = 0; r < rows; ++r) round_block(weights, rest, r, begin, stop, rounded, errors);
       rest.rightCols(width - stop).noalias() -= errors * factor_.block(begin, stop, stop - begin, width - stop);
     }
     for (int sweep = 0; sweep < sweeps_; ++sweep) {
@@ -97,19 +96,27 @@ class Rounding {
     rounded.store(first, result_);
   }
 
+  /// What columns [begin, begin + size) of a row should be: the weights as compensated, or 0 where they are to stay so.
+  static Eigen::RowVectorXd wanted(const MatrixXd& weights, const MatrixXd& rest, Eigen::Index r, Eigen::Index begin,
+                                   Eigen::Index size) {
+    return (weights.row(r).segment(begin, size).array() == 0)
+        .select(Eigen::RowVectorXd::Zero(size), rest.row(r).segment(begin, size));
+  }
+
   /// Rounds columns [begin, stop) of one row; errors: what each lost, over U_jj.
-  void round_block(MatrixXd& rest, Eigen::Index r, Eigen::Index begin, Eigen::Index stop, RoundedRows& rounded,
-                   MatrixXd& errors) const {
+  void round_block(const MatrixXd& weights, MatrixXd& rest, Eigen::Index r, Eigen::Index begin, Eigen::Index stop,
+                   RoundedRows& rounded, MatrixXd& errors) const {
     double* const row = rest.row(r).data();
     for (Eigen::Index i = begin; i < stop; ++i) {
       const std::int64_t group = rounded.group_at(i);
       if (i == 0 || rounded.group_at(i - 1) != group) {
         const std::int64_t size = rounded.group_end(i) - i;
+        const Eigen::RowVectorXd group_values = wanted(weights, rest, r, i, size);
         rounded.set_grid(r, group,
-                         search_grid({row + i, static_cast<std::size_t>(size)},
+                         search_grid({group_values.data(), static_cast<std::size_t>(size)},
                                      {importance_.data() + i, static_cast<std::size_t>(size)}, bits()));
       }
-      const double error = (row[i] - rounded.set_nearest(r, i, row[i])) / factor_(i, i);
+      const double error = (row[i] - rounded.set_nearest(r, i, weights(r, i) == 0 ? 0.0 : row[i])) / factor_(i, i);
       errors(r, i - begin) = error;
       const double* const u = factor_.row(i).data();
       for (Eigen::Index j = i + 1; j < stop; ++j) row[j] -= error * u[j];
@@ -127,43 +134,13 @@ class Rounding {
   QuantizedMatrix result_;
 };
 
-void check_finite(const Tensor& weight) {
-  const Tensor f32 = weight.to_f32();
-  const auto* values = f32.as<float>();
-  const std::int64_t cols = weight.shape()[1];
-  for (std::int64_t i = 0; i < f32.size(); ++i) {
-    if (!std::isfinite(values[i]))
-      fail("the weight in row {}, column {} is {}: it cannot be rounded", i / cols, i % cols, values[i]);
-  }
-}
-
 }  // namespace
 
 QuantizedMatrix gptq(const Tensor& weight, const QuantizedFormat& format, const InputMoments& inputs,
                      const GptqOptions& options) {
   MOLT_CHECK(weight.shape().size() == 2 && weight.shape()[1] == inputs.width());
-  check_finite(weight);
+  check_finite(to_matrix(weight), "rounded");
   return Rounding(weight, format, inputs, options).run();
-}
-
-double output_error(const Tensor& weight, const Tensor& rounded, const InputMoments& inputs) {
-  MOLT_CHECK(weight.shape() == rounded.shape() && weight.shape()[1] == inputs.width());
-  using Rows = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-  const Tensor w = weight.to_f32();
-  const Tensor q = rounded.to_f32();
-  const Eigen::Index n = w.shape()[0];
-  const Eigen::Index k = w.shape()[1];
-  const Eigen::Map<const MatrixXd> h(inputs.second.as<double>(), k, k);
-  std::vector<double> errors(static_cast<std::size_t>(n));
-  parallel_for(n, kBundle, [&](std::int64_t begin, std::int64_t end) {
-    const MatrixXd difference = Rows(w.as<float>() + begin * k, end - begin, k).cast<double>() -
-                                Rows(q.as<float>() + begin * k, end - begin, k).cast<double>();
-    const MatrixXd product = difference * h;
-    for (std::int64_t r = begin; r < end; ++r) {
-      errors[static_cast<std::size_t>(r)] = difference.row(r - begin).dot(product.row(r - begin));
-    }
-  });
-  return std::accumulate(errors.begin(), errors.end(), 0.0);
 }
 
 }  // namespace molt

@@ -16,6 +16,9 @@
 //     groups of a row at once, and every code moved to where E is least while the others stay, column after column.
 //     Neither lets E grow. (QuantEase, Behdin et al. 2023, arXiv 2309.01885, descends so from the start.)
 //
+// Weights that are 0 stay so (their codes are the zero points), and what they were to take over from others goes on to
+// the columns behind: a pruned matrix keeps its zeros.
+//
 // Rows do not depend on each other: they are dealt out to threads in fixed bundles, with the same result for any number
 // of threads. Cost: about (1 + 2 sweeps) N K^2 multiply-adds, and K^3 for U. Float64 throughout.
 #pragma once
@@ -35,8 +38,5 @@ struct GptqOptions {
 /// always 0 is rounded plainly. Throws Error when a weight or a moment is not finite.
 QuantizedMatrix gptq(const Tensor& weight, const QuantizedFormat& format, const InputMoments& inputs,
                      const GptqOptions& options = {});
-
-/// tr((W - Q) H (W - Q)'): the squared error of the outputs over the calibrated inputs. W, Q [N, K], floating point.
-double output_error(const Tensor& weight, const Tensor& rounded, const InputMoments& inputs);
 
 }  // namespace molt

@@ -7,7 +7,15 @@
 
 namespace molt {
 
+void check_finite(const InputMoments& inputs) {
+  const Eigen::Map<const MatrixXd> products(inputs.second.as<double>(), inputs.width(), inputs.width());
+  if (!products.allFinite()) {
+    fail("the calibration met inputs that are not finite: the model, or what is left of it, overflows on this text");
+  }
+}
+
 MatrixXd damped_hessian(const InputMoments& inputs, const std::vector<std::int64_t>& columns, double damping) {
+  check_finite(inputs);
   const auto n = static_cast<Eigen::Index>(columns.size());
   const Matrix<const double> products = inputs.products();
   MatrixXd hessian(n, n);
@@ -16,9 +24,6 @@ MatrixXd damped_hessian(const InputMoments& inputs, const std::vector<std::int64
     for (Eigen::Index j = 0; j < n; ++j) hessian(i, j) = row[columns[static_cast<std::size_t>(j)]];
   }
   const double mean = hessian.diagonal().mean();
-  if (!hessian.allFinite()) {
-    fail("the calibration met inputs that are not finite: the model, or what is left of it, overflows on this text");
-  }
   if (mean == 0) return MatrixXd::Identity(n, n);
   hessian.diagonal().array() += damping * mean;
   return hessian;

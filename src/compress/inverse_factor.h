@@ -13,6 +13,9 @@ namespace molt {
 
 using MatrixXd = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+/// Throws Error when moments are not finite.
+void check_finite(const InputMoments& inputs);
+
 /// H in the order of `columns` (H'[i, j] = H[columns[i], columns[j]]) with `damping` times the mean of its diagonal
 /// added to the diagonal; the identity where H is zero. Throws Error when H is not finite, or not positive
 /// semidefinite.

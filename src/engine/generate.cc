@@ -53,6 +53,7 @@ std::string_view name_of(StopReason reason) {
     case StopReason::eos: return "eos";
     case StopReason::stop_string: return "stop";
     case StopReason::cancelled: return "cancelled";
+    case StopReason::context_full: return "context_full";
   }
   return "unknown";
 }
@@ -83,13 +84,17 @@ Generation generate(Session& session, State& state, std::span<const TokenId> pro
   const auto decode_start = std::chrono::steady_clock::now();
   while (static_cast<std::int64_t>(result.ids.size()) < options.max_tokens) {
     const TokenId id = sampler.next(logits, model.usable_tokens(), seen);
-    if (options.stop_at_eos && id == model.eos()) {
+    if (options.stop_at_eos && model.ends_text(id)) {
       result.reason = StopReason::eos;
       break;
     }
     result.ids.push_back(id);
     seen.push_back(id);
     if (!text.push(id) || static_cast<std::int64_t>(result.ids.size()) == options.max_tokens) break;
+    if (model.max_tokens() > 0 && state.tokens() >= model.max_tokens()) {
+      result.reason = StopReason::context_full;
+      break;
+    }
     logits = session.feed(state, {&id, 1});
   }
   text.finish();

@@ -80,6 +80,15 @@ TokenId Model::eos() const {
   return core_->config().eos;
 }
 
+bool Model::ends_text(TokenId id) const {
+  const ModelConfig& config = core_->config();
+  return id == config.eos || std::find(config.other_eos.begin(), config.other_eos.end(), id) != config.other_eos.end();
+}
+
+std::int64_t Model::max_tokens() const {
+  return core_->config().max_tokens;
+}
+
 const Tokenizer& Model::tokenizer() const {
   if (tokenizer_ == nullptr) {
     fail("{}: {}; name a tokenizer.json with --tokenizer FILE (published Mamba models use GPT-NeoX's)", source_,

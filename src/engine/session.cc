@@ -120,6 +120,12 @@ class Session::Impl {
       if (!states.insert(batch[s].state).second) {
         fail("sequence {} of the batch has the state of another one; copy it first", s);
       }
+      const std::int64_t most = model_.core()->config().max_tokens;
+      const std::int64_t tokens = batch[s].state->tokens() + std::ssize(batch[s].tokens);
+      if (most > 0 && tokens > most) {
+        fail("sequence {} would be {} tokens long; {} was made for texts of up to {} (max_position_embeddings)", s,
+             tokens, model_.source(), most);
+      }
       if (batch[s].reduce.reduction != nullptr && !batch[s].reduce.reduction->belongs_to(model_)) {
         fail("the reduction of sequence {} was made for another model", s);
       }
@@ -232,13 +238,16 @@ class Session::Impl {
       std::vector<std::int64_t> offsets{0};
       std::vector<std::byte*> states;
       std::vector<std::int64_t> seen;
+      std::vector<std::span<std::byte* const>> kv;
       for (const Piece& piece : pass) {
         const auto tokens = batch[piece.sequence].tokens;
         ids.insert(ids.end(), tokens.begin() + piece.begin, tokens.begin() + piece.end);
         offsets.push_back(static_cast<std::int64_t>(ids.size()));
-        const State& state = *batch[piece.sequence].state;
+        State& state = *batch[piece.sequence].state;
+        state.reserve(piece.end - piece.begin);
         states.push_back(state.data());
         seen.push_back(state.tokens());
+        kv.push_back(state.kv_blocks());
       }
       arena_.reset();
       parked_.reset();
@@ -247,7 +256,7 @@ class Session::Impl {
       if (!pieces.empty()) reduction.emplace(pieces, *model_.core(), arena_, parked_);
       const DType ssm = batch.front().state->type() == StateType::bf16 ? DType::bf16 : DType::f32;
       const Stream stream =
-          model_.core()->forward({ids, offsets, states, ssm, seen}, arena_, reduction ? &*reduction : nullptr);
+          model_.core()->forward({ids, offsets, states, ssm, seen, kv}, arena_, reduction ? &*reduction : nullptr);
       if (reduction) reduction_seconds_ += reduction->seconds();
       finish(pass, rows_of(pass, reduction ? &reduction->table() : nullptr), stream);
       for (const Piece& piece : pass) {

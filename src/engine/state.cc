@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "io/safetensors.h"
+#include "model/kv_blocks.h"
 #include "model/model.h"
 
 namespace molt {
@@ -35,6 +36,48 @@ void assign(const Tensor& from, const StateLayout::Part& part, std::byte* state)
   std::memcpy(state + part.offset, converted.data(), static_cast<std::size_t>(converted.bytes()));
 }
 
+/// Calls body(key, value) for each of the first `tokens`' keys and values in a layer, in the order [tokens, heads,
+/// head_dim]; both are float&.
+template <class Body>
+void for_each_kv(const StateLayout::Kv& layer, std::span<std::byte* const> blocks, std::int64_t tokens, Body body) {
+  const KvSequence sequence{blocks, layer.offset, tokens};
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    float* block = sequence.block(t / kKvBlock);
+    for (std::int64_t g = 0; g < layer.shape.heads; ++g) {
+      for (std::int64_t p = 0; p < layer.shape.head_dim; ++p) {
+        body(block[layer.shape.key(g, p, t % kKvBlock)], block[layer.shape.value(g, p, t % kKvBlock)]);
+      }
+    }
+  }
+}
+
+/// Keys and values of a layer as tensors of their own, [tokens, heads, head_dim].
+std::pair<Tensor, Tensor> gather_kv(const StateLayout::Kv& layer, std::span<std::byte* const> blocks,
+                                    std::int64_t tokens) {
+  const Shape shape = {tokens, layer.shape.heads, layer.shape.head_dim};
+  std::pair<Tensor, Tensor> kv(Tensor::uninitialized(DType::f32, shape), Tensor::uninitialized(DType::f32, shape));
+  float* keys = kv.first.as<float>();
+  float* values = kv.second.as<float>();
+  for_each_kv(layer, blocks, tokens, [&](float key, float value) {
+    *keys++ = key;
+    *values++ = value;
+  });
+  return kv;
+}
+
+/// The inverse.
+void scatter_kv(const std::pair<Tensor, Tensor>& kv, const StateLayout::Kv& layer, std::span<std::byte* const> blocks,
+                std::int64_t tokens) {
+  const auto* keys = kv.first.data();
+  const auto* values = kv.second.data();
+  for_each_kv(layer, blocks, tokens, [&](float& key, float& value) {
+    std::memcpy(&key, keys, sizeof(float));  // of a file: perhaps not aligned
+    std::memcpy(&value, values, sizeof(float));
+    keys += sizeof(float);
+    values += sizeof(float);
+  });
+}
+
 }  // namespace
 
 State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type), core_(std::move(core)) {
@@ -43,6 +86,7 @@ State::State(std::shared_ptr<const ModelCore> core, StateType type) : type_(type
   data_ = memory.allocate(bytes_);
   memory.clear(data_.get(), bytes_);
   core_->backend().finish();  // another thread may use it next
+  kv_ = std::make_unique<KvBlocks>(core_->state_layout().kv_block_bytes);
 }
 
 State::State(const Model& model)
@@ -53,6 +97,7 @@ State::State(const Model& model, StateType type) : State(model.core(), type) {}
 State::State(const State& other)
     : data_(other.core_->backend().memory().allocate(other.bytes_)),
       bytes_(other.bytes_),
+      kv_(std::make_unique<KvBlocks>(other.kv_->copy(other.tokens_))),
       tokens_(other.tokens_),
       type_(other.type_),
       core_(other.core_) {
@@ -66,6 +111,7 @@ State& State::operator=(const State& other) {
   if (data_ == nullptr || bytes_ != other.bytes_ || &core_->backend().memory() != &memory) return *this = State(other);
   memory.copy(other.data(), data(), bytes_);  // large: its memory serves again
   other.core_->backend().finish();
+  *kv_ = other.kv_->copy(other.tokens_);
   tokens_ = other.tokens_;
   type_ = other.type_;
   core_ = other.core_;
@@ -80,9 +126,22 @@ bool State::belongs_to(const Model& model) const {
   return core_ == model.core() || core_->fingerprint() == model.core()->fingerprint();
 }
 
+void State::reserve(std::int64_t more) {
+  kv_->reserve(tokens_ + more);
+}
+
+std::span<std::byte* const> State::kv_blocks() const {
+  return kv_->blocks();
+}
+
+std::int64_t State::bytes() const {
+  return bytes_ + kv_->bytes();
+}
+
 State State::converted(StateType type) const {
   State result(core_, type);
   result.tokens_ = tokens_;
+  *result.kv_ = kv_->copy(tokens_);
   const auto& from = core_->state_layout(dtype_of(type_)).parts;
   const auto& to = core_->state_layout(dtype_of(type)).parts;
   const Tensor old = on_host(*core_, data(), bytes_);
@@ -96,9 +155,16 @@ bool State::operator==(const State& other) const {
   if (core_->fingerprint() != other.core_->fingerprint() || tokens_ != other.tokens_ || type_ != other.type_) {
     return false;
   }
-  const Tensor mine = on_host(*core_, data(), bytes_);
-  const Tensor theirs = on_host(*other.core_, other.data(), bytes_);
-  return std::memcmp(mine.data(), theirs.data(), static_cast<std::size_t>(bytes_)) == 0;
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    return std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.bytes())) == 0;
+  };
+  if (!same(on_host(*core_, data(), bytes_), on_host(*other.core_, other.data(), bytes_))) return false;
+  const auto& layers = core_->state_layout().kv;
+  return std::all_of(layers.begin(), layers.end(), [&](const StateLayout::Kv& layer) {
+    const auto mine = gather_kv(layer, kv_blocks(), tokens_);
+    const auto others = gather_kv(layer, other.kv_blocks(), tokens_);
+    return same(mine.first, others.first) && same(mine.second, others.second);
+  });
 }
 
 std::vector<float> State::values() const {
@@ -107,6 +173,12 @@ std::vector<float> State::values() const {
   for (const StateLayout::Part& part : core_->state_layout(dtype_of(type_)).parts) {
     const Tensor wide = view(part, here.data()).to_f32();
     values.insert(values.end(), wide.as<float>(), wide.as<float>() + wide.size());
+  }
+  for (const StateLayout::Kv& layer : core_->state_layout().kv) {
+    const auto kv = gather_kv(layer, kv_blocks(), tokens_);
+    for (const Tensor& part : {kv.first, kv.second}) {
+      values.insert(values.end(), part.as<float>(), part.as<float>() + part.size());
+    }
   }
   return values;
 }
@@ -119,6 +191,11 @@ void State::save(const std::string& path, const std::vector<TokenId>& ids) const
   const Tensor here = on_host(*core_, data(), bytes_);
   for (const StateLayout::Part& part : core_->state_layout(dtype_of(type_)).parts) {
     tensors.emplace_back(part.name, view(part, here.data()));
+  }
+  for (const StateLayout::Kv& layer : core_->state_layout().kv) {
+    const auto [keys, values] = gather_kv(layer, kv_blocks(), tokens_);
+    tensors.emplace_back(layer.name + "keys", keys);
+    tensors.emplace_back(layer.name + "values", values);
   }
   write_safetensors(path, tensors,
                     {{"format", kFormat},
@@ -169,6 +246,13 @@ State::Saved State::load(const std::string& path, const Model& model) {
   if (error != std::errc() || end != tokens.data() + tokens.size() || saved.state.tokens_ < 0 ||
       saved.state.tokens_ > ids.size()) {
     fail("{}: claims {} tokens of a text of {}: the file is damaged", path, tokens, ids.size());
+  }
+  for (const StateLayout::Kv& layer : core.state_layout().kv) {
+    const Shape shape = {saved.state.tokens(), layer.shape.heads, layer.shape.head_dim};
+    const std::pair kv(tensor(layer.name + "keys", DType::f32, DType::f32, &shape),
+                       tensor(layer.name + "values", DType::f32, DType::f32, &shape));
+    saved.state.reserve(0);  // only now: the file must be as large as what it claims to hold
+    scatter_kv(kv, layer, saved.state.kv_blocks(), saved.state.tokens());
   }
   for (const TokenId id : saved.ids) {
     if (id < 0 || id >= model.vocab_size()) {

@@ -72,6 +72,20 @@ bool fit(Request& request, std::int64_t max_length) {
   return true;
 }
 
+std::vector<Request> windows(const std::vector<TokenId>& ids, TokenId bos, std::int64_t length) {
+  const auto count = static_cast<std::int64_t>(ids.size());
+  const std::int64_t first = std::min(length, count);
+  std::vector<Request> requests{{{bos}, {ids.begin(), ids.begin() + first}}};
+  for (std::int64_t done = first; done < count;) {
+    const std::int64_t end = std::min(count, done + length);
+    // A window of `length` tokens predicts each one's successor; what it predicts begins at `done`.
+    requests.push_back(
+        {{ids.begin() + (end - length - 1), ids.begin() + done}, {ids.begin() + done, ids.begin() + end}});
+    done = end;
+  }
+  return requests;
+}
+
 void Problems::add(std::string problem) {
   if (++count_ <= kProblemsShown) first_.push_back(std::move(problem));
 }

@@ -32,6 +32,10 @@ Request encode_request(const Tokenizer& tokenizer, std::string context, std::str
 /// alone has more than `max_length`.
 bool fit(Request& request, std::int64_t max_length);
 
+/// Running text `ids` in windows of `length` tokens, each token predicted once, the first behind `bos`: of the last
+/// window as many tokens come again as it lacks. One request where all fit.
+std::vector<Request> windows(const std::vector<TokenId>& ids, TokenId bos, std::int64_t length);
+
 /// Lines that cannot be used, while the others of their files are.
 class Problems {
  public:

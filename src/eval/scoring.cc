@@ -176,11 +176,14 @@ void check_scope(const std::string& name, const Reduction& reduction) {
 std::size_t Scorer::batch_size(std::span<const Prompt* const> prompts, bool distributions) const {
   std::int64_t tokens = 0;
   std::int64_t bytes = 0;
+  const std::int64_t token_bytes = model_.core()->state_layout().kv_token_bytes();  // of blocks: the last is not full
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const auto& continuations = prompts[p]->continuations;
     tokens += static_cast<std::int64_t>(prompts[p]->context.size());
     bytes += empty_.bytes() * std::max<std::int64_t>(1, static_cast<std::int64_t>(continuations.size()));
+    bytes += token_bytes * (static_cast<std::int64_t>(prompts[p]->context.size()) + kKvBlock);
     for (const auto& c : continuations) {
+      bytes += token_bytes * (static_cast<std::int64_t>(c.size()) + kKvBlock);
       tokens += static_cast<std::int64_t>(c.size()) - 1;
       if (distributions) bytes += static_cast<std::int64_t>(c.size()) * model_.vocab_size() * 4;
     }

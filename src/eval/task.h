@@ -69,10 +69,15 @@ struct Task {
   Reading (*read)(const TaskInput& input);
 };
 
-/// -log p of a continuation: the sum over its tokens, and the mean.
+/// -log p of a continuation, or of several: the sum over its tokens, and the mean.
 inline double nll_sum(const Score& score) {
   double sum = 0;
   for (const float logprob : score.logprobs) sum -= static_cast<double>(logprob);
+  return sum;
+}
+inline double nll_sum(std::span<const Score> scores) {
+  double sum = 0;
+  for (const Score& score : scores) sum += nll_sum(score);
   return sum;
 }
 inline double nll_mean(const Score& score) {

@@ -175,6 +175,7 @@ Checkpoint Checkpoint::open(const std::string& folder_or_file) {
   if (file.ends_with(".index.json")) {
     const auto shards = read_index(file);
     checkpoint.tensors_ = read_shards(file, shards, checkpoint.files_);
+    checkpoint.index_ = file;
     checkpoint.source_ += fmt::format(" ({} shard{})", shards.size(), shards.size() == 1 ? "" : "s");
   } else {
     checkpoint.tensors_ = read_weights(file, checkpoint.files_);

@@ -32,6 +32,9 @@ class Checkpoint {
 
   /// Where the tensors come from, for messages: "FOLDER/model.safetensors", "FOLDER/... (2 shards)".
   const std::string& source() const { return source_; }
+  /// The files that hold them, mapped, and the index that lists these, "" without one.
+  const std::vector<std::shared_ptr<const MmapFile>>& files() const { return files_; }
+  const std::string& index() const { return index_; }
   /// The folder that holds the files, where config.json and the tokenizer lie too.
   const std::string& folder() const { return folder_; }
 
@@ -44,6 +47,7 @@ class Checkpoint {
   std::vector<std::shared_ptr<const MmapFile>> files_;
   std::map<std::string, Tensor> tensors_;
   std::string source_;
+  std::string index_;
   std::string folder_;
 };
 

@@ -27,6 +27,7 @@ constexpr std::size_t kEnd64Size = 56;
 constexpr std::uint32_t kLocatorSignature = 0x07064b50;
 constexpr std::size_t kLocatorSize = 20;
 constexpr std::size_t kMaxComment = 0xffff;
+constexpr std::uint32_t kDescriptorSignature = 0x08074b50;  // of what follows an entry's data; may be left out
 
 constexpr std::uint16_t kEncrypted = 1 << 0;    // bits of an entry's flags
 constexpr std::uint16_t kSizesFollow = 1 << 3;  // the local header does not know the sizes
@@ -84,6 +85,29 @@ class ZipReader {
       }
     }
     return entries;
+  }
+
+  std::map<std::string, std::vector<std::size_t>> checksums() const {
+    std::map<std::string, std::vector<std::size_t>> places;
+    const Directory directory = find_directory();
+    std::uint64_t at = directory.offset;
+    for (std::uint64_t i = 0; i < directory.entries; ++i) {
+      const auto checksum = load<std::uint32_t>(at + 16);
+      std::vector<std::size_t> found = {static_cast<std::size_t>(at + 16)};
+      const Entry entry = central_entry(at, directory.offset + directory.size);
+      const Bytes data = entry_data(entry, directory.offset);
+      const auto end = static_cast<std::uint64_t>(data.data() - bytes_.data()) + data.size();
+      // Only what holds the directory's value is a checksum: writers differ in what they leave out.
+      for (const std::uint64_t place : {entry.offset + 14, end, end + 4}) {
+        if (!fits(place, 4) || load<std::uint32_t>(place) != checksum) continue;
+        if (place == end + 4 && load<std::uint32_t>(end) != kDescriptorSignature) continue;
+        if (place == end && (entry.flags & kSizesFollow) == 0) continue;
+        found.push_back(static_cast<std::size_t>(place));
+      }
+      if (checksum == 0) found.clear();
+      places[entry.name] = std::move(found);
+    }
+    return places;
   }
 
  private:
@@ -232,6 +256,15 @@ class ZipReader {
 
 ZipEntries read_zip(std::span<const std::byte> bytes, const std::string& where) {
   return ZipReader(bytes, where).read();
+}
+
+std::map<std::string, std::vector<std::size_t>> zip_checksums(std::span<const std::byte> bytes,
+                                                              const std::string& where) {
+  return ZipReader(bytes, where).checksums();
+}
+
+bool is_zip(std::span<const std::byte> bytes) {
+  return bytes.size() >= 4 && load_little_endian<std::uint32_t>(bytes, 0) == kLocalSignature;
 }
 
 }  // namespace molt

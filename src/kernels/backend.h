@@ -29,6 +29,7 @@
 #include <span>
 #include <string_view>
 
+#include "kernels/kv_cache.h"
 #include "kernels/random_rounding.h"
 #include "molt/types.h"
 #include "tensor/memory.h"
@@ -178,6 +179,23 @@ class Backend {
   virtual void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
                    Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
                    Matrix<float> y) const = 0;
+
+  // Attention, along sequences: what a sequence's rows see of each other and of all that came before them.
+
+  /// Rotary positions (Su et al. 2021), in place: in each of the `heads` of x [T, heads * P] pair i of R =
+  /// frequencies.size() is turned by the angle position * frequencies[i] (radians). Pairs are the columns i and i + R
+  /// of a head or, interleaved, 2i and 2i + 1; columns from 2R on stay. The rows of sequence s stand at the positions
+  /// first[s], first[s] + 1, ...
+  virtual void rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved,
+                    Offsets offsets, std::span<const std::int64_t> first) const = 0;
+
+  /// Causal attention (Vaswani et al. 2017), H heads of queries in groups that share one of G heads of keys and values
+  /// (Ainslie et al. 2023). The rows' k and v are added to their sequence's cache, where the earlier tokens' lie; then,
+  /// for the row t at position i of its sequence and every head h, g = h / (H / G):
+  ///   y[t, h] = sum_{j <= i} w[j] V[j, g] / sum_{j <= i} w[j],  w[j] = exp(scale * q[t, h] . K[j, g])
+  /// q, y [T, H * P]; k, v [T, G * P]; kv: G and P. caches [S]; their `tokens` count those of earlier calls.
+  virtual void attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv,
+                         float scale, Offsets offsets, std::span<const KvSequence> caches, Matrix<float> y) const = 0;
 
   // How much of a sequence's last state comes from each of its rows: c [T], which sums to 1 over a sequence (to less
   // where nothing was written). The size of what row t wrote is w, with what later rows' decay leaves of it; c is w's

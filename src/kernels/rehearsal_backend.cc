@@ -94,6 +94,11 @@ void RehearsalBackend::selective_scan(Matrix<const float> /*x*/, Matrix<const fl
 void RehearsalBackend::ssd(Matrix<const float> /*x*/, Matrix<const float> /*dt*/, std::span<const float> /*A*/,
                            Matrix<const float> /*B*/, Matrix<const float> /*C*/, std::int64_t /*groups*/,
                            std::span<const float> /*D*/, const ScanRows& /*rows*/, Matrix<float> /*y*/) const {}
+void RehearsalBackend::rope(Matrix<float> /*x*/, std::int64_t /*heads*/, std::span<const double> /*frequencies*/,
+                            bool /*interleaved*/, Offsets /*offsets*/, std::span<const std::int64_t> /*first*/) const {}
+void RehearsalBackend::attention(Matrix<const float> /*q*/, Matrix<const float> /*k*/, Matrix<const float> /*v*/,
+                                 const KvShape& /*kv*/, float /*scale*/, Offsets /*offsets*/,
+                                 std::span<const KvSequence> /*caches*/, Matrix<float> /*y*/) const {}
 void RehearsalBackend::gather_rows(Matrix<const float> /*x*/, std::span<const std::int64_t> /*rows*/,
                                    Matrix<float> /*y*/) const {}
 void RehearsalBackend::copy_columns(Matrix<const float> /*x*/, std::span<const ColumnRun> /*runs*/,

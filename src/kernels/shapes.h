@@ -119,6 +119,31 @@ inline SsdShape check_ssd(Matrix<const float> x, Matrix<const float> dt, std::sp
   return check_ssd(x, dt, A, B, groups);
 }
 
+inline void check_rope(Matrix<const float> x, std::int64_t heads, std::span<const double> frequencies, Offsets offsets,
+                       std::span<const std::int64_t> first) {
+  MOLT_CHECK(heads > 0 && x.cols % heads == 0);
+  MOLT_CHECK(2 * static_cast<std::int64_t>(frequencies.size()) <= x.cols / heads);
+  MOLT_CHECK(offsets.size() == first.size() + 1);
+  check_offsets(offsets, x.rows);
+}
+
+/// Returns H, the heads of queries.
+inline std::int64_t check_attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v,
+                                    const KvShape& kv, Offsets offsets, std::span<const KvSequence> caches,
+                                    Matrix<float> y) {
+  check_same(q, y);
+  check_same(k, v);
+  MOLT_CHECK(kv.heads > 0 && kv.head_dim > 0 && k.cols == kv.channels() && k.rows == q.rows);
+  MOLT_CHECK(q.cols % kv.channels() == 0);
+  MOLT_CHECK(offsets.size() == caches.size() + 1);
+  check_offsets(offsets, q.rows);
+  for (std::size_t s = 0; s < caches.size(); ++s) {
+    const std::int64_t tokens = caches[s].tokens + offsets[s + 1] - offsets[s];
+    MOLT_CHECK(tokens <= static_cast<std::int64_t>(caches[s].blocks.size()) * kKvBlock);
+  }
+  return q.cols / kv.head_dim;
+}
+
 inline void check_divergence(Matrix<const float> p, Matrix<const float> q) {
   MOLT_CHECK(p.rows == q.rows && p.cols == q.cols);
 }

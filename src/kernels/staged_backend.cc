@@ -243,6 +243,20 @@ void StagedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span
   call.finish();
 }
 
+void StagedBackend::rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved,
+                         Offsets offsets, std::span<const std::int64_t> first) const {
+  Call call(*this);
+  inner_->rope(call.out(x), heads, frequencies, interleaved, offsets, first);
+  call.finish();
+}
+
+void StagedBackend::attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv,
+                              float scale, Offsets offsets, std::span<const KvSequence> caches, Matrix<float> y) const {
+  Call call(*this);
+  inner_->attention(call.in(q), call.in(k), call.in(v), kv, scale, offsets, caches, call.out(y));
+  call.finish();
+}
+
 void StagedBackend::selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                                 Matrix<const float> B, const float* m, Offsets offsets,
                                                 float* c) const {

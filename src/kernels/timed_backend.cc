@@ -151,6 +151,31 @@ void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<
        [&] { timed_->ssd(x, dt, A, B, C, groups, D, rows, y); });
 }
 
+void TimedBackend::rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved,
+                        Offsets offsets, std::span<const std::int64_t> first) const {
+  const double turned = real(x.rows * heads) * 2 * real(std::ssize(frequencies));
+  time("rope", {heads, x.cols / heads}, {kFloat * 2 * turned, 3 * turned},
+       [&] { timed_->rope(x, heads, frequencies, interleaved, offsets, first); });
+}
+
+void TimedBackend::attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv,
+                             float scale, Offsets offsets, std::span<const KvSequence> caches, Matrix<float> y) const {
+  const std::int64_t heads = q.cols / kv.head_dim;
+  double pairs = 0;   // of a row and a token that it sees
+  double tokens = 0;  // whose keys and values are read
+  for (std::size_t s = 0; s < caches.size(); ++s) {
+    const double rows = real(offsets[s + 1] - offsets[s]);
+    if (rows == 0) continue;
+    pairs += rows * real(caches[s].tokens) + rows * (rows + 1) / 2;
+    tokens += real(caches[s].tokens) + rows;
+  }
+  const double vectors = 2 * elements(q) + 2 * elements(k) + 2 * (tokens + real(k.rows)) * real(kv.channels());
+  // Of a pair and head: two products of P, the exponential, its sum and what it is relative to.
+  time("attention", {heads, kv.heads, kv.head_dim},
+       {kFloat * vectors, pairs * real(heads) * (4 * real(kv.head_dim) + kExp + 3)},
+       [&] { timed_->attention(q, k, v, kv, scale, offsets, caches, y); });
+}
+
 void TimedBackend::selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                                Matrix<const float> B, const float* m, Offsets offsets, float* c) const {
   const double vectors = 2 * elements(x) + elements(A) + elements(B) + real(x.rows);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "model/block.h"
 #include "model/weights.h"
@@ -19,13 +20,16 @@ namespace molt {
 struct ModelConfig {
   std::string architecture;  // the registered name: "mamba", "mamba2", "falcon_mamba", ...
   std::int64_t d_model = 0;
-  std::int64_t n_layer = 0;
+  std::int64_t n_layer = 0;     // blocks; a transformer's layer is two of them, attention and MLP
   std::int64_t vocab_size = 0;  // rows of the embedding
   std::int64_t n_tokens = 0;    // of those, how many stand for tokens; the others are padding
   float norm_eps = 1e-5F;
   bool tie_embeddings = true;
   TokenId bos = 0;
   TokenId eos = 0;
+  std::vector<TokenId> other_eos = {};  // that end a text as well
+  std::int64_t max_tokens = 0;          // how long a sequence may become; 0: as long as it likes
+  std::string details = {};             // what else tells models with the same weights apart: part of the fingerprint
 };
 
 /// A configuration, understood.

@@ -29,11 +29,12 @@ struct StatePart {
   std::int64_t bytes(DType ssm) const { return (element_count(shape) * size_of(dtype(ssm)) + 63) / 64 * 64; }
 };
 
-/// One layer's state of each sequence: the parts of state_parts(), one after another.
+/// One layer's state of each sequence: the parts of state_parts(), one after another, and the keys and values.
 struct LayerStates {
   std::span<std::byte* const> data;              // [S], aligned as floats at least
   DType ssm = DType::f32;                        // f32 or bf16
   std::span<const std::uint32_t> rounding = {};  // [S], keys of this pass's random rounding; only for bf16
+  std::span<const KvSequence> kv = {};  // [S], with room for the pass's tokens; only for blocks with kv_shape()
 };
 
 /// Rows that only write: they move the state, and get no output.
@@ -68,6 +69,7 @@ struct ScanView {
 /// What a layer costs and holds.
 struct BlockCost {
   double flops_per_token = 0;  // multiply-adds count 2
+  double flops_per_pair = 0;   // besides, for each token that a token sees: itself and, in attention, all before it
   std::int64_t parameters = 0;
   std::int64_t weight_bytes = 0;  // as packed
 };
@@ -76,21 +78,28 @@ class Block {
  public:
   virtual ~Block() = default;
 
-  /// "mamba", "mamba2".
+  /// "mamba", "mamba2", "attention", "mlp".
   virtual std::string_view kind() const = 0;
 
-  /// The parts of a sequence's state in this layer, in the order in which they lie.
+  /// The parts of a sequence's state in this layer, in the order in which they lie: what does not grow with its tokens.
   virtual std::vector<StatePart> state_parts() const = 0;
 
-  virtual BlockCost cost() const = 0;
+  /// What it keeps of each token besides; nothing but for attention.
+  virtual KvShape kv_shape() const { return {}; }
 
-  /// FLOPs of a row that only writes, through `map` or, where it is null, the block's own projection.
-  virtual double write_flops(const WriteMap* map) const = 0;
+  virtual BlockCost cost() const = 0;
 
   /// h [F, d_model] = the block's output; states are read and moved forward. Scratch memory comes from `arena`, and is
   /// not given back: the caller has a Scope around the call, and `scan`, unless null, points into it.
   virtual void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
                        ScanView* scan = nullptr) const = 0;
+
+  /// Whether it has a scan, on whose states and heads token reduction works. The members below are only for such blocks
+  /// (blocks/scanless.h).
+  virtual bool has_scan() const { return true; }
+
+  /// FLOPs of a row that only writes, through `map` or, where it is null, the block's own projection.
+  virtual double write_flops(const WriteMap* map) const = 0;
 
   /// Share of each row [T] in the state behind its sequence's last row: design of Site::contribution().
   virtual void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,

@@ -36,7 +36,14 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
     Layer layer;
     layer.norm = weights.placed_vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
     layer.block = spec.make_block(i, weights);
-    for (StateLayout* layout : {&wide_, &rounded_}) layout->add(layer.block->state_parts());
+    if (layer.block->kv_shape().heads > 0 && !backend_->memory().is_host()) {
+      fail(
+          "{}: block {} is attention, whose keys and values lie in the host's memory so far: neither another backend "
+          "nor "
+          "a forecast of its memory works; use --backend cpu",
+          source.description(), i);
+    }
+    for (StateLayout* layout : {&wide_, &rounded_}) layout->add(layer.block->state_parts(), layer.block->kv_shape());
     layers_.push_back(std::move(layer));
   }
   final_norm_ = weights.placed_vector("backbone.norm_f.weight", {config_.d_model});
@@ -83,6 +90,7 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
       layer_states[s] = batch.states[s] + layout.layer_offsets[static_cast<std::size_t>(i)];
     }
     const std::vector<std::uint32_t> rounding = rounding_keys(batch, i);
+    const std::vector<KvSequence> kv = kv_of(batch, i);
     const Matrix<float> normed = room.row_range(0, stream.residual.rows);
     if (i == 0) {
       backend_->rms_norm(stream.residual, layer.norm.as<float>(), config_.norm_eps, normed);
@@ -95,7 +103,7 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
     layer.block->forward(*backend_,
                          {.x = normed,
                           .offsets = taking_part.offsets,
-                          .states = {layer_states, batch.ssm, rounding},
+                          .states = {layer_states, batch.ssm, rounding, kv},
                           .full = taking_part.full,
                           .writes = writes,
                           .wanted = taking_part.wanted,
@@ -114,6 +122,16 @@ std::vector<std::uint32_t> ModelCore::rounding_keys(const Batch& batch, std::int
     keys.push_back(static_cast<std::uint32_t>(random.next() >> 32));
   }
   return keys;
+}
+
+std::vector<KvSequence> ModelCore::kv_of(const Batch& batch, std::int64_t layer) const {
+  std::vector<KvSequence> kv;
+  if (block(layer).kv_shape().heads == 0) return kv;
+  MOLT_CHECK(batch.seen.size() == batch.states.size() && batch.kv.size() == batch.states.size());
+  for (std::size_t s = 0; s < batch.kv.size(); ++s) {
+    kv.push_back({batch.kv[s], wide_.kv_offsets[static_cast<std::size_t>(layer)], batch.seen[s]});
+  }
+  return kv;
 }
 
 std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> writes, const Layer& layer,
@@ -137,6 +155,13 @@ void ModelCore::head_there(const Stream& stream, std::span<const std::int64_t> r
   backend_->matmul(h, *head_, nullptr, logits);
 }
 
+std::optional<std::int64_t> ModelCore::first_without_scan() const {
+  for (std::int64_t i = 0; i < config_.n_layer; ++i) {
+    if (!block(i).has_scan()) return i;
+  }
+  return std::nullopt;
+}
+
 void ModelCore::head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena,
                      Matrix<float> logits) const {
   const Memory& memory = backend_->memory();
@@ -154,6 +179,7 @@ BlockCost ModelCore::cost() const {
   for (const Layer& layer : layers_) {
     const BlockCost cost = layer.block->cost();
     total.flops_per_token += cost.flops_per_token;
+    total.flops_per_pair += cost.flops_per_pair;
     total.parameters += cost.parameters + layer.norm.size();
     total.weight_bytes += cost.weight_bytes + layer.norm.bytes();
   }

@@ -18,11 +18,13 @@ namespace molt {
 
 /// The tokens of a ragged batch. Every id lies in [0, vocab_size).
 struct Batch {
-  std::span<const TokenId> ids;             // [T]
-  Offsets offsets;                          // [S + 1]
-  std::span<std::byte* const> states;       // [S], whole states in the backend's memory; state_layout(ssm) is theirs
-  DType ssm = DType::f32;                   // precision of all of them
-  std::span<const std::int64_t> seen = {};  // [S], tokens that each has seen; only for bf16: the rounding's seed
+  std::span<const TokenId> ids;        // [T]
+  Offsets offsets;                     // [S + 1]
+  std::span<std::byte* const> states;  // [S], whole states in the backend's memory; state_layout(ssm) is theirs
+  DType ssm = DType::f32;              // precision of all of them
+  // [S], tokens that each has seen; only for bf16, the rounding's seed, and for models with attention
+  std::span<const std::int64_t> seen = {};
+  std::span<const std::span<std::byte* const>> kv = {};  // [S], blocks of keys and values (KvBlocks) with room for T
 };
 
 class ModelCore {
@@ -66,6 +68,9 @@ class ModelCore {
   /// One layer's mixer.
   const Block& block(std::int64_t layer) const { return *layers_[static_cast<std::size_t>(layer)].block; }
 
+  /// The first block that has no scan, by which token reduction goes; nothing when all have one.
+  std::optional<std::int64_t> first_without_scan() const;
+
   /// The whole model, head included.
   BlockCost cost() const;
 
@@ -83,6 +88,9 @@ class ModelCore {
 
   /// The keys by which the states of a batch are rounded behind one layer, [S]; empty in f32.
   std::vector<std::uint32_t> rounding_keys(const Batch& batch, std::int64_t layer) const;
+
+  /// Where the layer's keys and values of each sequence of the batch lie; empty for a layer without.
+  std::vector<KvSequence> kv_of(const Batch& batch, std::int64_t layer) const;
 
   /// The rows that only write, as the layer's block takes them: normed where no map stands before it.
   std::vector<WriteRows> norm_unmapped(std::span<const WriteRows> writes, const Layer& layer, Arena& arena) const;

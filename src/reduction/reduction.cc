@@ -75,6 +75,11 @@ auto blame(const WrittenSpec& spec, Make make) {
 std::shared_ptr<const Reduction::Core> make_core(const std::shared_ptr<const ModelCore>& model,
                                                  const WrittenSpec& spec) {
   const MethodInfo& method = find_method(spec);
+  if (const auto block = model->first_without_scan()) {
+    // Of a token that left, later tokens would miss the keys, and positions would have to be carried along.
+    fail("{}: token reduction works on the states of state space models; block {} of this model is {}", spec.where,
+         *block, model->block(*block).kind());
+  }
   const std::int64_t layers = model->config().n_layer;
   const std::vector<OptionInfo> keys = keys_of(method, layers);
   KeyValues given = check_values(spec, keys);

@@ -164,6 +164,7 @@ Cuts measure_cuts(const ModelCore& model, const LtmpThresholds& thresholds, cons
 
 TunedLtmp tune_ltmp(const Model& model, const std::string& text, const TuneOptions& options) {
   check_options(options);
+  check_tunable(model);
   const ModelCore& core = *model.core();
   Texts texts = split_text(model, text);
   Documents documents = std::move(texts.maps);

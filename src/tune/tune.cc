@@ -161,8 +161,16 @@ void check_options(const TuneOptions& options) {
   }
 }
 
+void check_tunable(const Model& model) {
+  if (const auto block = model.core()->first_without_scan()) {
+    fail("{}: schedules are searched for state space models; block {} of this one is {}", model.source(), *block,
+         model.core()->block(*block).kind());
+  }
+}
+
 Tuned tune(const Model& model, const std::string& text, const TuneOptions& options) {
   check_options(options);
+  check_tunable(model);
   return Tuner(model, text, options).run();
 }
 

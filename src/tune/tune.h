@@ -27,6 +27,9 @@ struct TuneOptions {
 /// Throws Error for a cut or an effort that makes no sense.
 void check_options(const TuneOptions& options);
 
+/// Throws Error for a model with blocks that token reduction cannot work on.
+void check_tunable(const Model& model);
+
 /// What was found for one class of prompt lengths.
 struct TunedClass {
   std::string name;

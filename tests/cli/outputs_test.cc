@@ -233,7 +233,8 @@ TEST(Bench, TellsWhereTheTimeGoes) {
                                                           {"causal_conv", 3},
                                                           {"softplus", 3},
                                                           {"ssd", 3},
-                                                          {"gated_rms_norm", 3}}));
+                                                          {"gated_rms_norm", 3},
+                                                          {"gather_rows", 2}}));
   }
 }
 

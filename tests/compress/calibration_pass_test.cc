@@ -9,6 +9,7 @@
 
 #include "io/json_file.h"
 #include "kernels/reference/reference_backend.h"
+#include "model/kv_blocks.h"
 #include "model/model.h"
 #include "model/weight_sources.h"
 #include "molt/error.h"
@@ -108,7 +109,11 @@ class Calibration : public testing::TestWithParam<std::string> {
       const Tensor state = Tensor::zeros(DType::u8, {core.state_layout().bytes});
       std::byte* const states[] = {state.data()};
       const std::int64_t offsets[] = {0, std::ssize(window)};
-      const Stream stream = core.forward({window, offsets, states}, arena);
+      const std::int64_t seen[] = {0};
+      KvBlocks blocks(core.state_layout().kv_block_bytes);
+      blocks.reserve(std::ssize(window));
+      const std::span<std::byte* const> kv[] = {blocks.blocks()};
+      const Stream stream = core.forward({window, offsets, states, DType::f32, seen, kv}, arena);
       std::vector<std::int64_t> rows;
       for (std::int64_t t = 0; t < std::ssize(window); ++t) rows.push_back(t);
       core.head(stream, rows, arena, arena.matrix(std::ssize(rows), spec().config.vocab_size));
@@ -192,7 +197,8 @@ TEST_P(Calibration, NamesWhatTheSourceLacks) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, Calibration,
                          testing::Values("mamba1-tiny", "mamba1-bias", "falcon-mamba-tiny", "mamba2-tiny",
-                                         "mamba2-groups", "mamba2-tiny-mamba_ssm", "mamba1-tiny-mamba_ssm"),
+                                         "mamba2-groups", "mamba2-tiny-mamba_ssm", "mamba1-tiny-mamba_ssm", "llama-gqa",
+                                         "llama-bias"),
                          [](const testing::TestParamInfo<std::string>& tested) {
                            std::string name = tested.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -10,6 +10,7 @@
 
 #include "compress/grid_search.h"
 #include "compress/inverse_factor.h"
+#include "compress/output_error.h"
 #include "molt/error.h"
 #include "molt/threads.h"
 #include "tests/compress/problems.h"
@@ -184,6 +185,25 @@ TEST(Gptq, RoundsZerosToZeros) {
   for (const QuantizedFormat& format : kFormats) {
     const Tensor values = dequantize(gptq(weight, format, random_moments(64, 1)));
     EXPECT_TRUE(same(values, weight)) << to_string(format);
+  }
+}
+
+// What was pruned stays pruned, and costs less than rounding to nearest, which keeps zeros, too.
+TEST(Gptq, KeepsZerosAmongOthers) {
+  Tensor weight = random_weight(12, 130, 4);
+  for (std::int64_t i = 0; i < weight.size(); ++i) {
+    if (i % 4 == 1 || i % 4 == i / 130 % 2 * 2) weight.as<float>()[i] = 0;
+  }
+  const InputMoments inputs = random_moments(130, 5);
+  for (const QuantizedFormat& format : kFormats) {
+    const Tensor values = dequantize(gptq(weight, format, inputs));
+    const Tensor nearest = dequantize(round_to_nearest(weight, format));
+    for (std::int64_t i = 0; i < weight.size(); ++i) {
+      if (weight.as<float>()[i] != 0) continue;
+      ASSERT_EQ(values.as<float>()[i], 0) << to_string(format) << ", " << i;
+      ASSERT_EQ(nearest.as<float>()[i], 0) << to_string(format) << ", " << i;
+    }
+    EXPECT_LT(plain_error(weight, values, inputs), 0.8 * plain_error(weight, nearest, inputs)) << to_string(format);
   }
 }
 

@@ -102,7 +102,7 @@ TEST(GgufTokenizer, SaysWhatItCannotRead) {
       "has 2 entries for 1 tokens");
   EXPECT_ERROR(
       tokenizer_of(file("gpt2", "olmo").strings("tokenizer.ggml.tokens", {"a"}).strings("tokenizer.ggml.merges", {})),
-      "the byte 0x00 has no token");
+      "the byte 0x09 has no token");
 }
 
 }  // namespace

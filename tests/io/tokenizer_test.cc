@@ -114,6 +114,36 @@ TEST(Tokenizer, SplitBehaviors) {
   EXPECT_THAT(with("Removed", true), ElementsAre('-', '-'));
 }
 
+// Numerals of any script and kind are digits, as Rust's char::is_numeric has it.
+TEST(Tokenizer, DigitsEachByThemselvesOrInRuns) {
+  Json json = small_tokenizer_json({{"1", "2"}, {"a", "1"}, {"a", "a"}});  // 12 256, a1 257, aa 258
+  const auto with = [&](bool individual, const std::string& text) {
+    json["pre_tokenizer"] = {{"type", "Sequence"},
+                             {"pretokenizers",
+                              {{{"type", "Digits"}, {"individual_digits", individual}},
+                               {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+    return tokenizer_from(json).encode(text);
+  };
+  EXPECT_THAT(with(true, "aa12a1"), ElementsAre(258, '1', '2', 'a', '1'));
+  EXPECT_THAT(with(false, "aa12a1"), ElementsAre(258, 256, 'a', '1'));
+  EXPECT_EQ(with(true, "\u00bd\u0663"), bytes_of("\u00bd\u0663"));
+}
+
+// As Hugging Face tokenizers do without an unk_token: what stood beside it in a word may merge.
+TEST(Tokenizer, LeavesOutRareBytesThatHaveNoToken) {
+  Json json = small_tokenizer_json({{"!", "!"}});
+  for (const char* spelled : {"\u0104", "\u00f1"}) json["model"]["vocab"].erase(spelled);  // of 0x04 and 0xF1
+  const auto tokenizer = tokenizer_from(json);
+  EXPECT_THAT(tokenizer.encode("!\x04!"), ElementsAre(256));
+  EXPECT_THAT(tokenizer.encode("\x04"), ElementsAre());
+  EXPECT_THAT(tokenizer.encode("\xf1\x80\x80\x80"), ElementsAre(0x80, 0x80, 0x80));
+  EXPECT_THAT(tokenizer.encode("\x05!!"), ElementsAre(5, 256));
+  json["model"]["unk_token"] = "?";
+  EXPECT_THAT(tokenizer_from(json).encode("!\x04\x04!"), ElementsAre('!', '?', '?', '!'));
+  json["model"]["fuse_unk"] = true;
+  EXPECT_THAT(message_of([&] { tokenizer_from(json); }), HasSubstr("is fused"));
+}
+
 TEST(Tokenizer, AddedTokensAreLeftmostLongest) {
   Json json = small_tokenizer_json({{"b", "c"}});
   json["added_tokens"] = {added_token(257, "ab"), added_token(258, "abcd"), added_token(259, "cde")};

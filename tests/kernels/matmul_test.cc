@@ -220,7 +220,7 @@ TEST_P(Matmul, OtherRowsDoNotChangeABit) {
   const Product product({.rows = 250, .k = 1100, .n = n, .dtype = dtype(), .bias = false});
   const std::vector<float> all = product.compute();
   for (const std::int64_t first : {0, 7, 191, 249}) {
-    for (const std::int64_t rows : {1, 2, 6, 59}) {
+    for (const std::int64_t rows : {1, 2, 6, 15, 16, 17, 32, 33, 59, 130}) {
       const std::int64_t end = std::min<std::int64_t>(250, first + rows);
       std::vector<float> some(static_cast<std::size_t>((end - first) * n));
       panel_matmul(product.x().row_range(first, end), product.packed(), nullptr, {some.data(), end - first, n});

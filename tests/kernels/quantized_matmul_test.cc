@@ -210,7 +210,7 @@ TEST_P(QuantizedMatmul, RowsDoNotDependOnOthersNorOnThreads) {
     set_num_threads(threads);
     EXPECT_EQ(product.compute(), all) << threads << " threads";
   }
-  for (const std::int64_t count : {1, 2, 5, 13}) {
+  for (const std::int64_t count : {1, 2, 5, 13, 16, 20}) {
     std::vector<float> y(static_cast<std::size_t>(count * 200));
     const Product few({.format = format(), .rows = 41, .k = 333, .n = 200, .bias = true});
     quantized_matmul(few.x().row_range(20, 20 + count), few.packed(), nullptr, {y.data(), count, 200});

@@ -104,6 +104,27 @@ TEST_F(TimedBackendTest, CountsOpsAlongSequences) {
                2 * n + 2 * kRows * kStates + 21 * kRows * 2);
 }
 
+TEST_F(TimedBackendTest, CountsAttentionByWhatIsSeen) {
+  constexpr std::int64_t kHeads = 4, kKvHeads = 2, kWidth = 6;
+  const KvShape kv{kKvHeads, kWidth};
+  Rows q(kRows, kHeads * kWidth, 0, random_), y(kRows, kHeads * kWidth, 0);
+  Rows k(kRows, kKvHeads * kWidth, 0, random_), v(kRows, kKvHeads * kWidth, 0, random_);
+  const std::vector<std::int64_t> offsets{0, kRows, kRows};
+  const std::vector<std::int64_t> first{10, 99};
+  timed_.rope(q.matrix(), kHeads, std::vector<double>{1.0, 0.1}, false, offsets, first);
+  expect_total("rope", "4 x 6", 4 * 2 * kRows * kHeads * 4, 3 * kRows * kHeads * 4);
+  Floats memory(static_cast<std::size_t>(kv.block_bytes()) / sizeof(float), 0.0F);
+  std::byte* const blocks[] = {reinterpret_cast<std::byte*>(memory.data()), nullptr};
+  const std::vector<KvSequence> caches{{blocks, 0, 10}, {blocks, 0, 99}};  // the second takes no part
+  timed_.attention(q.matrix(), k.matrix(), v.matrix(), kv, 1.0F, offsets, caches, y.matrix());
+  const double tokens = 10 + kRows;
+  const double pairs = 10 * kRows + kRows * (kRows + 1) / 2;
+  expect_total(
+      "attention", "4 x 2 x 6",
+      4 * (2 * kRows * kHeads * kWidth + 2 * kRows * kKvHeads * kWidth + 2 * (tokens + kRows) * kKvHeads * kWidth),
+      pairs * kHeads * (4 * kWidth + 25));
+}
+
 TEST_F(TimedBackendTest, CountsOpsOnLogits) {
   Rows p(kRows, 8, 0, random_), q(kRows, 8, 0, random_);
   double sums[kRows];

@@ -64,7 +64,8 @@ std::string case_name(const testing::TestParamInfo<Case>& info) {
 INSTANTIATE_TEST_SUITE_P(Fixtures, GgufGolden,
                          testing::Values(Case{"mamba", "cpu"}, Case{"mamba", "reference"}, Case{"mamba2", "cpu"},
                                          Case{"mamba2", "reference"}, Case{"falcon_mamba", "cpu"},
-                                         Case{"falcon_mamba", "reference"}),
+                                         Case{"falcon_mamba", "reference"}, Case{"llama", "cpu"},
+                                         Case{"llama", "reference"}),
                          case_name);
 
 // Nothing is lost or rounded between a folder and the same model in GGUF.
@@ -125,8 +126,8 @@ TEST(GgufModel, SaysWhatIsMissing) {
   const TempFolder folder;
   const auto load = [&](const GgufWriter& file) { return Model::load(folder.write("m.gguf", file.bytes())); };
   const std::string table(16, '\0');
-  EXPECT_ERROR(load(GgufWriter().string("general.architecture", "llama")),
-               "general.architecture is `llama`; molt runs mamba (Falcon-Mamba too) and mamba2");
+  EXPECT_ERROR(load(GgufWriter().string("general.architecture", "bert")),
+               "general.architecture is `bert`; molt runs mamba (Falcon-Mamba too), mamba2 and llama");
   EXPECT_ERROR(load(header()), "the tensor token_embd.weight [tokens, width] is missing");
   EXPECT_ERROR(load(header().tensor("token_embd.weight", 0, {2, 2}, table)), "\"mamba.ssm.time_step_rank\"");
   EXPECT_ERROR(load(header().u32("mamba.ssm.time_step_rank", 1).tensor("token_embd.weight", 0, {2, 2}, table)),

@@ -34,11 +34,14 @@ class ObservingRouter final : public Router {
 
 inline void observe(const Model& model, std::span<const TokenId> ids, const Observer& observer) {
   Arena arena(model.core()->backend().memory());
-  const State state(model);
+  State state(model);
+  state.reserve(std::ssize(ids));
   std::byte* const states[] = {state.data()};
-  const std::int64_t offsets[] = {0, static_cast<std::int64_t>(ids.size())};
+  const std::int64_t seen[] = {0};
+  const std::span<std::byte* const> kv[] = {state.kv_blocks()};
+  const std::int64_t offsets[] = {0, std::ssize(ids)};
   ObservingRouter router(model.core()->backend().memory(), offsets, observer);
-  model.core()->forward({ids, offsets, states}, arena, &router);
+  model.core()->forward({ids, offsets, states, DType::f32, seen, kv}, arena, &router);
 }
 
 }  // namespace molt::testing_support

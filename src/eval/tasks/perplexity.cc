@@ -1,5 +1,6 @@
 // Perplexity: how well a model predicts whole documents of plain text, each read in one go from the begin-of-text token
-// on, however long it is: the state carries all of it. Counted in the model's own tokens, so comparable between forms
+// on, however long it is: the state carries all of it. (Models that are made for texts up to a length read longer ones
+// in windows of it, as wikitext does.) Counted in the model's own tokens, so comparable between forms
 // of one model (rounded, pruned), and in bytes, comparable between models.
 //
 // What is predicted is never reduced: this task measures models, not reductions (suffix_nll.cc does).
@@ -16,9 +17,11 @@ Item make_item(const TaskInput& input, const Document& document) {
   const std::string& text = document.text;
   check_utf8(text, document.where, "document");
   Item item;
-  item.requests = {{{input.model.bos()}, input.model.tokenizer().encode(text)}};
+  const std::vector<TokenId> ids = input.model.tokenizer().encode(text);
+  if (ids.empty()) fail("{}: the document is empty", document.where);
+  const std::int64_t most = input.model.max_tokens();
+  item.requests = windows(ids, input.model.bos(), most > 0 ? most : std::ssize(ids));
   item.bytes = static_cast<std::int64_t>(text.size());
-  if (item.requests[0].continuation.empty()) fail("{}: the document is empty", document.where);
   return item;
 }
 
@@ -42,7 +45,9 @@ Reading read(const TaskInput& input) {
 }
 
 double tokens(const Item& item) {
-  return static_cast<double>(item.requests[0].continuation.size());
+  double count = 0;
+  for (const Request& request : item.requests) count += static_cast<double>(request.continuation.size());
+  return count;
 }
 double bytes(const Item& item) {
   return static_cast<double>(item.bytes);
@@ -53,9 +58,10 @@ const Registration<Task> registration{
     {"predict whole documents of plain text (measures models; nothing that is scored is reduced)",
      {"heldout.txt", "wikitext2_raw_test.txt"},
      {{"nll_per_token", "-log p of all documents over their tokens, in nats", false,
-       [](const Item& /*item*/, std::span<const Score> scores) { return nll_mean(scores[0]); }, "perplexity", &tokens},
+       [](const Item& item, std::span<const Score> scores) { return nll_sum(scores) / tokens(item); }, "perplexity",
+       &tokens},
       {"bits_per_byte", "the same in bits, over their bytes", false,
-       [](const Item& item, std::span<const Score> scores) { return nll_sum(scores[0]) / bytes(item) / std::log(2.0); },
+       [](const Item& item, std::span<const Score> scores) { return nll_sum(scores) / bytes(item) / std::log(2.0); },
        "", &bytes}},
      &read}};
 

@@ -52,21 +52,6 @@ std::string detokenize(std::string text) {
   return text;
 }
 
-/// Windows of `length` tokens over `ids`, each of which is predicted once.
-std::vector<Request> windows(const std::vector<TokenId>& ids, TokenId bos, std::int64_t length) {
-  const auto count = static_cast<std::int64_t>(ids.size());
-  const std::int64_t first = std::min(length, count);
-  std::vector<Request> requests{{{bos}, {ids.begin(), ids.begin() + first}}};
-  for (std::int64_t done = first; done < count;) {
-    const std::int64_t end = std::min(count, done + length);
-    // A window of `length` tokens predicts each one's successor; what it predicts begins at `done`.
-    requests.push_back(
-        {{ids.begin() + (end - length - 1), ids.begin() + done}, {ids.begin() + done, ids.begin() + end}});
-    done = end;
-  }
-  return requests;
-}
-
 Item make_item(const TaskInput& input, const std::string& page, const std::string& where) {
   check_utf8(page, where, "article");
   const std::vector<TokenId> ids = input.model.tokenizer().encode(detokenize(page));
@@ -110,17 +95,11 @@ Reading read(const TaskInput& input) {
   return reading;
 }
 
-double nll(std::span<const Score> scores) {
-  double sum = 0;
-  for (const Score& score : scores) sum += nll_sum(score);
-  return sum;
-}
-
 double nll_per_word(const Item& item, std::span<const Score> scores) {
-  return nll(scores) / static_cast<double>(item.words);
+  return nll_sum(scores) / static_cast<double>(item.words);
 }
 double nll_per_byte(const Item& item, std::span<const Score> scores) {
-  return nll(scores) / static_cast<double>(item.bytes);
+  return nll_sum(scores) / static_cast<double>(item.bytes);
 }
 double bits_per_byte(const Item& item, std::span<const Score> scores) {
   return nll_per_byte(item, scores) / std::log(2.0);

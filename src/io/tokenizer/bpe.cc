@@ -4,8 +4,10 @@
 #include <bit>
 #include <cstring>
 #include <functional>
+#include <iterator>
 
 #include "base/fail.h"
+#include "io/tokenizer/utf8.h"
 
 namespace molt {
 namespace {
@@ -40,6 +42,7 @@ Bpe::Bpe(const std::array<TokenId, 256>& byte_ids, const std::vector<Merge>& mer
     while (slots_[at].rank != kNoRank && slots_[at].pair != pair) at = (at + 1) & (size - 1);
     slots_[at] = {pair, static_cast<std::uint32_t>(rank), merge.merged};
   }
+  for (unsigned byte = 0; byte < 256; ++byte) has_gaps_ = has_gaps_ || (byte_ids_[byte] < 0 && utf8::may_hold(byte));
 }
 
 const Bpe::Slot& Bpe::find(TokenId left, TokenId right) const {
@@ -50,6 +53,13 @@ const Bpe::Slot& Bpe::find(TokenId left, TokenId right) const {
 }
 
 void Bpe::encode(std::string_view word, BpeCache& cache, std::vector<TokenId>& out) const {
+  if (has_gaps_) {
+    cache.spelled_.clear();
+    std::ranges::copy_if(word, std::back_inserter(cache.spelled_),
+                         [&](char byte) { return byte_ids_[static_cast<unsigned char>(byte)] >= 0; });
+    word = cache.spelled_;
+    if (word.empty()) return;
+  }
   const std::size_t length = word.size();
   if (length == 1 && whole_words_.empty()) {
     out.push_back(byte_ids_[static_cast<unsigned char>(word[0])]);

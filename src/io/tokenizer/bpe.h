@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -56,11 +57,13 @@ class BpeCache {
   std::vector<std::uint32_t> ranks_;
   std::vector<Symbol> symbols_;
   std::vector<std::uint64_t> heap_;
+  std::string spelled_;
 };
 
 class Bpe {
  public:
-  /// `byte_ids`: the id of each byte, -1 for those that no UTF-8 text has. Of two merges of one pair the later counts.
+  /// `byte_ids`: the id of each byte, -1 for those that have none: encode() leaves them out. Of two merges of one pair
+  /// the later counts.
   Bpe(const std::array<TokenId, 256>& byte_ids, const std::vector<Merge>& merges);
 
   /// Words that are a single id whatever the merges say (`ignore_merges`). The views must outlive this object.
@@ -87,6 +90,7 @@ class Bpe {
   std::array<TokenId, 256> byte_ids_;
   std::vector<Slot> slots_;  // open addressing, a power of two in length, at most half full
   unsigned shift_ = 0;
+  bool has_gaps_ = false;  // some byte of UTF-8 text has no id
   std::unordered_map<std::string_view, TokenId> whole_words_;
 };
 

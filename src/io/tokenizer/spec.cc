@@ -123,6 +123,15 @@ SplitSpec read_split(const Node& node) {
   return split;
 }
 
+/// Digits: every numeric character by itself, or runs of them.
+SplitSpec read_digits(const Node& node) {
+  SplitSpec split;
+  split.where = node.where();
+  split.pattern = R"(\p{N})";
+  split.behavior = node.flag("individual_digits", false) ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
+  return split;
+}
+
 void read_pre_tokenizer(const Node& root, TokenizerSpec& spec) {
   const Node pre_tokenizer = root.at("pre_tokenizer");
   bool byte_level = false;
@@ -133,12 +142,14 @@ void read_pre_tokenizer(const Node& root, TokenizerSpec& spec) {
     }
     if (type == "Split") {
       spec.splits.push_back(read_split(node));
+    } else if (type == "Digits") {
+      spec.splits.push_back(read_digits(node));
     } else if (type == "ByteLevel") {
       byte_level = true;
       spec.add_prefix_space = node.flag("add_prefix_space", true);
       spec.use_regex = node.flag("use_regex", true);
     } else {
-      refuse(node, fmt::format("the pre-tokenizer \"{}\"", type), "ByteLevel, Split and Sequence");
+      refuse(node, fmt::format("the pre-tokenizer \"{}\"", type), "ByteLevel, Digits, Split and Sequence");
     }
   });
   if (!byte_level) fail("{}: no ByteLevel pre-tokenizer; molt reads byte-level BPE only", pre_tokenizer.where());
@@ -209,7 +220,8 @@ void read_model(const Node& root, TokenizerSpec& spec) {
   if (const auto type = model.find("type"); type && type->string() != "BPE") {
     refuse(*type, fmt::format("the model \"{}\"", type->string()), "BPE");
   }
-  // unk_token needs no look: Tokenizer wants a token for every byte, so nothing is ever unknown.
+  if (const auto unknown = model.find("unk_token")) spec.unknown = unknown->string();  // of rare bytes; see Vocabulary
+  spec.fuse_unknown = model.flag("fuse_unk", false);
   check_unset(model, "dropout");
   check_unset(model, "continuing_subword_prefix");
   check_unset(model, "end_of_word_suffix");

@@ -37,6 +37,8 @@ struct TokenizerSpec {
   bool add_prefix_space = false;  // ByteLevel's
   bool use_regex = true;
   bool ignore_merges = false;
+  std::string unknown;                                 // the token of bytes that have none; empty: they are left out
+  bool fuse_unknown = false;                           // one token for a run of them
   std::vector<std::pair<std::string, TokenId>> vocab;  // as spelled in the file, in the byte alphabet
   std::vector<std::pair<std::string, std::string>> merges;
   std::vector<AddedToken> added;

@@ -11,6 +11,11 @@
 
 namespace molt::utf8 {
 
+/// Whether valid text may hold this byte.
+constexpr bool may_hold(unsigned byte) {
+  return byte < 0xC0 || (byte > 0xC1 && byte < 0xF5);
+}
+
 struct Decoded {
   std::uint32_t code_point;
   std::size_t length;  // bytes

@@ -5,8 +5,20 @@
 #include "base/fail.h"
 #include "io/tokenizer/byte_alphabet.h"
 #include "io/tokenizer/nfc.h"
+#include "io/tokenizer/utf8.h"
 
 namespace molt {
+namespace {
+
+/// Bytes that a vocabulary may lack, as SmolLM's lacks some: control characters that no text is laid out with, and what
+/// only characters beyond U+40000 begin with. They become the unk_token or, without one, are left out of a text, as
+/// Hugging Face tokenizers and llama.cpp do.
+bool is_rare(unsigned byte) {
+  const bool layout = byte >= 0x09 && byte <= 0x0D;
+  return (byte < 0x20 && !layout) || byte == 0x7F || (byte > 0xF0 && byte < 0xF5);
+}
+
+}  // namespace
 
 Vocabulary::Vocabulary(const TokenizerSpec& spec, std::string_view where) : where_(where) {
   TokenId highest = -1;
@@ -17,16 +29,27 @@ Vocabulary::Vocabulary(const TokenizerSpec& spec, std::string_view where) : wher
   for (const auto& [spelling, id] : spec.vocab) add(spelling, id, true);
   for (unsigned byte = 0; byte < 256; ++byte) {
     const std::string spelling = spell_byte(static_cast<unsigned char>(byte));
-    const bool in_utf8 = byte < 0xC0 || (byte > 0xC1 && byte < 0xF5);
     const auto id = find_in_model(spelling);
-    if (!id && in_utf8) {
+    if (!id && utf8::may_hold(byte) && !is_rare(byte)) {
       fail("{}.model.vocab: the byte 0x{:02X} has no token (\"{}\"); molt reads vocabularies that can spell every text",
            where_, byte, spelling);
     }
-    byte_ids_[byte] = id.value_or(-1);
+    byte_ids_[byte] = id ? *id : utf8::may_hold(byte) ? unknown_id(spec, byte) : -1;
   }
   for (const AddedToken& token : spec.added) add_added_token(token, spec.nfc && token.normalized);
   std::ranges::sort(special_ids_);
+}
+
+TokenId Vocabulary::unknown_id(const TokenizerSpec& spec, unsigned byte) const {
+  if (spec.unknown.empty()) return -1;
+  const auto id = find_in_model(spec.unknown);
+  if (!id || spec.fuse_unknown) {
+    fail(
+        "{}.model: the byte 0x{:02X} has no token, and its unk_token \"{}\" {}; molt wants one in the vocabulary, "
+        "without fuse_unk",
+        where_, byte, spec.unknown, id ? "is fused" : "is not in the vocabulary");
+  }
+  return *id;
 }
 
 void Vocabulary::add(const std::string& spelling, TokenId id, bool in_model) {

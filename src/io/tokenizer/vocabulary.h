@@ -21,7 +21,7 @@ namespace molt {
 class Vocabulary {
  public:
   /// Throws Error, naming `where`, when two tokens share an id, an added token contradicts the vocabulary, or a byte
-  /// that UTF-8 text can have has no token.
+  /// that UTF-8 text can have, rare ones apart, has no token.
   Vocabulary(const TokenizerSpec& spec, std::string_view where);
   Vocabulary(const Vocabulary&) = delete;  // ids_ refers into the other members
   Vocabulary& operator=(const Vocabulary&) = delete;
@@ -37,7 +37,7 @@ class Vocabulary {
   /// Ascending.
   const std::vector<TokenId>& special_ids() const { return special_ids_; }
 
-  /// The id of each byte's token, -1 for the bytes that no UTF-8 text has.
+  /// The id of each byte's token, -1 for the bytes that no UTF-8 text has, and perhaps for rare ones.
   const std::array<TokenId, 256>& byte_ids() const { return byte_ids_; }
 
   /// Throws Error for a merge of or to a token that is not in the vocabulary.
@@ -57,6 +57,7 @@ class Vocabulary {
   };
 
   void add(const std::string& spelling, TokenId id, bool in_model);
+  TokenId unknown_id(const TokenizerSpec& spec, unsigned byte) const;
   void add_added_token(const AddedToken& token, bool normalize);
   static void set_bytes(Token& token, std::string_view spelling);
   std::optional<TokenId> find_in_model(std::string_view spelling) const;

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/pair_panels.h"
 #include "kernels/cpu/quantized_matmul.h"
 #include "kernels/reference/reference_backend.h"
 
@@ -20,6 +21,9 @@ class CpuBackend : public ReferenceBackend {
   std::string_view name() const override { return "cpu"; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
+    if (dtype == DType::bf16) {
+      if (auto pairs = pack_pairs(weight)) return pairs;
+    }
     return pack_panels(weight, dtype);
   }
   std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override {
@@ -29,6 +33,8 @@ class CpuBackend : public ReferenceBackend {
               std::int64_t first_out) const override {
     if (const auto* quantized = dynamic_cast<const QuantizedPanels*>(&w)) {
       quantized_matmul(x, *quantized, bias, y, first_out);
+    } else if (const auto* pairs = dynamic_cast<const PairPanels*>(&w)) {
+      pair_matmul(x, *pairs, bias, y, first_out);
     } else {
       panel_matmul(x, w, bias, y, first_out);
     }
@@ -50,6 +56,10 @@ class CpuBackend : public ReferenceBackend {
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
            Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
            Matrix<float> y) const override;
+  void rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved, Offsets offsets,
+            std::span<const std::int64_t> first) const override;
+  void attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv, float scale,
+                 Offsets offsets, std::span<const KvSequence> caches, Matrix<float> y) const override;
   void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                    Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
   void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,

@@ -36,6 +36,10 @@ class ReferenceBackend : public Backend {
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
            Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
            Matrix<float> y) const override;
+  void rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved, Offsets offsets,
+            std::span<const std::int64_t> first) const override;
+  void attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv, float scale,
+                 Offsets offsets, std::span<const KvSequence> caches, Matrix<float> y) const override;
   void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                    Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
   void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,

@@ -1,4 +1,4 @@
-// GGUF files of llama.cpp with `general.architecture` mamba (Mamba-1 and Falcon-Mamba) or mamba2.
+// GGUF files of llama.cpp with `general.architecture` mamba (Mamba-1 and Falcon-Mamba), mamba2 or llama (gguf_llama.h).
 //
 // Hyper-parameters lie under keys that begin with the architecture's name; what a file does not say follows from its
 // tensors. They differ from Hugging Face's in their names and in this: A is stored as it is, not as its logarithm; the
@@ -13,6 +13,7 @@
 #include "io/tokenizer/gguf_spec.h"
 #include "io/untrusted.h"
 #include "model/archs/config_reading.h"
+#include "model/archs/gguf_llama.h"
 #include "model/blocks/mamba.h"
 #include "model/blocks/mamba2.h"
 #include "model/model_files.h"
@@ -65,7 +66,7 @@ class SpecReader {
   ModelConfig model() const {
     ModelConfig config;
     config.d_model = integer("embedding_length", kWidths);
-    config.n_layer = integer("block_count", kLayers);
+    config.n_layer = integer("block_count", {1, kLayers.high / 2});  // a transformer's layer is two of molt's blocks
     config.norm_eps = get_eps(file_.values, key("attention.layer_norm_rms_epsilon"), 1e-5, file_.name);
     config.tie_embeddings = !file_.tensors.contains(kHead);
     const auto table = file_.tensors.find(kEmbedding);
@@ -148,8 +149,10 @@ ModelSpec read_spec(const GgufFile& file) {
     spec.make_block = [block = reader.mamba2(spec.config)](std::int64_t i, WeightLoader& weights) {
       return make_mamba2_block(block, mixer_prefix(i), weights);
     };
+  } else if (architecture == "llama") {
+    spec = read_gguf_llama(file, reader.model());
   } else {
-    fail("{}: general.architecture is {}; molt runs mamba (Falcon-Mamba too) and mamba2", file.name,
+    fail("{}: general.architecture is {}; molt runs mamba (Falcon-Mamba too), mamba2 and llama", file.name,
          quote(architecture));
   }
   spec.config.architecture = "gguf";

@@ -7,7 +7,7 @@
 // while block b is multiplied, the sums of b - 1 are stored and those of b - 2 added, of which each part finds the one
 // before it done.
 //
-// Weights of 4 bits are unpacked first, as many blocks as fit the level-1 cache with what else is needed, for all rows
+// Weights of 4 bits are unpacked first, some hundred columns at a time, for all rows
 // of a chunk; their zero points are taken off in passing. Fewer rows than a tile's are left to the vector kernel.
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/amx/tiles.h"
@@ -25,14 +25,13 @@ namespace {
 constexpr int kColumnTiles = kPanelOutputs / kLanes;
 
 // Columns whose weights are taken together, and rows that they are used on.
-constexpr int kSpanColumns = 384;
+constexpr int kSpanColumns = 768;
 constexpr int64_t kChunkRows = 192;
 
-/// The weights of a span of columns, as the tiles take them.
+/// The weights of a span of columns, as the tiles take them: steps of 4 columns, kPanelStepBytes each.
 struct Span {
-  const char* codes;  // steps of 4 columns, kPanelStepBytes each
+  const char* codes;
   int64_t blocks;
-  const float* scales;  // [blocks, kPanelOutputs]; weights of 8 bits: unused
 };
 
 inline VecF load_scales(const char* at) {
@@ -46,24 +45,28 @@ struct Int8 {
   static constexpr int64_t kPackedBytes = kBlock / 4 * kPanelStepBytes;  // of a block, in the panel
   static constexpr bool kSignedWeights = false;
 
-  VecI zeros[kColumnTiles];
   const char* panel;
 
-  explicit Int8(const QuantizedProduct& product) : panel(static_cast<const char*>(product.panel)) {
-    for (int c = 0; c < kColumnTiles; ++c) {
-      zeros[c] = reinterpret_cast<VecI>(widen_u8(panel + 2 * kPanelOutputs + c * kLanes));
+  explicit Int8(const QuantizedProduct& product) : panel(static_cast<const char*>(product.panel)) {}
+
+  Span span(int64_t first, int64_t blocks) { return {panel + kGroupHeadBytes + first * kPackedBytes, blocks}; }
+
+  struct Factors {
+    VecI zeros[kColumnTiles];
+
+    explicit Factors(const Int8& format) {
+      for (int c = 0; c < kColumnTiles; ++c) {
+        zeros[c] = reinterpret_cast<VecI>(widen_u8(format.panel + 2 * kPanelOutputs + c * kLanes));
+      }
     }
-  }
-
-  Span span(int64_t first, int64_t blocks) { return {panel + kGroupHeadBytes + first * kPackedBytes, blocks, nullptr}; }
-
-  /// A block's sums, scaled, of tile `c` of outputs.
-  [[gnu::always_inline]] VecF add(VecF sum, VecI dots, const BlockHead& head, int c, const float* /*scales*/) const {
-    const auto factor = reinterpret_cast<__m512i>(head.negative_sum - VecI{});
-    const auto exact = reinterpret_cast<VecI>(
-        _mm512_dpwssd_epi32(reinterpret_cast<__m512i>(dots), reinterpret_cast<__m512i>(zeros[c]), factor));
-    return sum + __builtin_convertvector(exact, VecF) * broadcast(head.scale);
-  }
+    /// `sum` and the products of the span's block b, scaled, of tile `c` of outputs.
+    [[gnu::always_inline]] VecF add(VecF sum, VecI dots, const BlockHead& head, int64_t /*b*/, int c) const {
+      const auto factor = reinterpret_cast<__m512i>(head.negative_sum - VecI{});
+      const auto exact = reinterpret_cast<VecI>(
+          _mm512_dpwssd_epi32(reinterpret_cast<__m512i>(dots), reinterpret_cast<__m512i>(zeros[c]), factor));
+      return sum + __builtin_convertvector(exact, VecF) * broadcast(head.scale);
+    }
+  };
 
   [[gnu::always_inline]] VecF finish(VecF sum, int64_t output) const { return sum * load_scales(panel + 2 * output); }
 };
@@ -97,7 +100,7 @@ struct Int4 {
         unpack_tile(from + c * kTileBytes, zeros, codes + 2 * b * kPackedBytes + c * kTileBytes);
       }
     }
-    return {codes, blocks, scales};
+    return {codes, blocks};
   }
 
   /// A block of 16 outputs: codes less `zeros`, which hold each output's zero point four times.
@@ -113,49 +116,60 @@ struct Int4 {
     }
   }
 
-  [[gnu::always_inline]] VecF add(VecF sum, VecI dots, const BlockHead& head, int c, const float* block_scales) const {
-    const VecF scale = broadcast(head.scale) * load(block_scales + c * kLanes);
-    return sum + __builtin_convertvector(dots, VecF) * scale;
-  }
+  struct Factors {
+    const float* scales;
+
+    explicit Factors(const Int4& format) : scales(format.scales) {}
+    [[gnu::always_inline]] VecF add(VecF sum, VecI dots, const BlockHead& head, int64_t b, int c) const {
+      const VecF scale = broadcast(head.scale) * load(scales + b * kPanelOutputs + c * kLanes);
+      return sum + __builtin_convertvector(dots, VecF) * scale;
+    }
+  };
 
   [[gnu::always_inline]] VecF finish(VecF sum, int64_t /*output*/) const { return sum; }
 };
 
-/// A tile of rows.
 template <class Format>
+constexpr int64_t kRowBlockBytes = static_cast<int64_t>(sizeof(BlockHead)) + Format::kBlock;
+
+/// A tile of rows by kColumns tiles of outputs.
+template <class Format, int kColumns>
 class RowTile {
  public:
-  static constexpr int64_t kBlockBytes = static_cast<int64_t>(sizeof(BlockHead)) + Format::kBlock;
-
   /// x: of the first row and of the span's first block. sums: [kTileRows, kPanelOutputs], added to.
-  RowTile(const Format& format, const char* x, int64_t x_stride, float* sums)
-      : format_(format), x_(x), x_stride_(x_stride), sums_(sums) {}
-
-  void add(const Span& span, int columns, Wanted& wanted) {
+  static void add(const Format& format, const Span& span, const char* x, int64_t x_stride, float* sums,
+                  Wanted& wanted) {
+    alignas(64) int32_t dots[2][kTileRows * kPanelOutputs];  // of the last two blocks that were multiplied
+    const typename Format::Factors factors(format);
+    const char* codes = span.codes;
     for (int64_t b = 0; b < span.blocks + 2; ++b) {
-      const bool multiplies = b < span.blocks;
-      const bool stores = b >= 1 && b <= span.blocks;
-      const bool adds = b >= 2;
       wanted.fetch();
-      if (multiplies) load_tile<kA>(x_ + b * kBlockBytes + static_cast<int64_t>(sizeof(BlockHead)), x_stride_);
-      unrolled<kColumnTiles>([&](auto c) {
+      const char* const block = x + b * kBlockBytes;
+      if (b < span.blocks) load_tile<kA>(block + sizeof(BlockHead), x_stride);
+      unrolled<kColumns>([&](auto c) {
         constexpr int kC = c.value;
-        if (kC < columns) {
-          if (stores) store_tile<kC>(dots_[(b - 1) % 2] + kC * kLanes, kPanelOutputs * sizeof(int32_t));
-          if (multiplies) multiply<kC>(span.codes + b * (Format::kBlock / 4 * kPanelStepBytes));
+        if (b >= 1 && b <= span.blocks)
+          store_tile<kC>(dots[(b - 1) % 2] + kC * kLanes, kPanelOutputs * sizeof(int32_t));
+        if (b < span.blocks) multiply<kC>(codes);
+        if (b >= 2) {
+          constexpr int kFirst = kTileRows * kC / kColumns;
+          constexpr int kEnd = kTileRows * (kC + 1) / kColumns;
+          const char* const before = block - 2 * kBlockBytes + kFirst * x_stride;
+          add_rows<kEnd - kFirst>(factors, b - 2, dots[b % 2] + kFirst * kPanelOutputs, before, x_stride,
+                                  sums + kFirst * kPanelOutputs);
         }
-        if (adds) add_rows(b - 2, kC * kRowsAtOnce, span.scales, columns);
       });
+      codes += Format::kBlock / 4 * kPanelStepBytes;
     }
   }
 
  private:
   static constexpr int kA = kColumnTiles;
   static constexpr int kFirstB = kA + 1;
-  static constexpr int kRowsAtOnce = kTileRows / kColumnTiles;
+  static constexpr int64_t kBlockBytes = kRowBlockBytes<Format>;
 
   template <int kC>
-  [[gnu::always_inline]] void multiply(const char* codes) {
+  [[gnu::always_inline]] static void multiply(const char* codes) {
     constexpr int kB = kFirstB + kC % (8 - kFirstB);
     load_tile<kB>(codes + kC * kTileBytes, kPanelStepBytes);
     clear_tile<kC>();
@@ -166,26 +180,35 @@ class RowTile {
     }
   }
 
-  /// Adds the products of block b to the sums of some rows.
-  [[gnu::always_inline]] void add_rows(int64_t b, int first, const float* scales, int columns) {
-    for (int r = first; r < first + kRowsAtOnce; ++r) {
-      BlockHead head;
-      __builtin_memcpy(&head, x_ + r * x_stride_ + b * kBlockBytes, sizeof(head));
-      const int32_t* const dots = dots_[b % 2] + r * kPanelOutputs;
-      float* const sums = sums_ + r * kPanelOutputs;
-      for (int c = 0; c < columns; ++c) {
-        const VecI exact = bits_of(load(reinterpret_cast<const float*>(dots + c * kLanes)));
-        store(sums + c * kLanes, format_.add(load(sums + c * kLanes), exact, head, c, scales + b * kPanelOutputs));
+  /// Adds the products of block b of the span to the sums of kRows rows. x: the block's heads.
+  template <int kRows>
+  [[gnu::always_inline]] static void add_rows(const typename Format::Factors& factors, int64_t b, const int32_t* dots,
+                                              const char* x, int64_t x_stride, float* sums) {
+    MOLT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const auto* const head = reinterpret_cast<const BlockHead*>(x);
+      MOLT_UNROLL
+      for (int c = 0; c < kColumns; ++c) {
+        const int at = r * kPanelOutputs + c * kLanes;
+        const VecI exact = bits_of(load(reinterpret_cast<const float*>(dots + at)));
+        store(sums + at, factors.add(load(sums + at), exact, *head, b, c));
       }
+      x += x_stride;
     }
   }
-
-  const Format& format_;
-  const char* x_;
-  int64_t x_stride_;
-  float* sums_;
-  alignas(64) int32_t dots_[2][kTileRows * kPanelOutputs];  // of the blocks that were multiplied last
 };
+
+/// RowTile<Format, columns>::add for a number known only at run time.
+template <class Format>
+void add_tile(int columns, const Format& format, const Span& span, const char* x, int64_t x_stride, float* sums,
+              Wanted& wanted) {
+  switch (columns) {
+    case 1: return RowTile<Format, 1>::add(format, span, x, x_stride, sums, wanted);
+    case 2: return RowTile<Format, 2>::add(format, span, x, x_stride, sums, wanted);
+    case 3: return RowTile<Format, 3>::add(format, span, x, x_stride, sums, wanted);
+    default: return RowTile<Format, 4>::add(format, span, x, x_stride, sums, wanted);
+  }
+}
 
 /// y's rows from `row` on = the sums of a tile of rows, finished.
 template <class Format>
@@ -221,9 +244,8 @@ void multiply_panel(const QuantizedProduct& product) {
       const Span span = format.span(first, first + kSpanBlocks < blocks ? kSpanBlocks : blocks - first);
       for (int64_t row = begin; row < end; row += kTileRows) {
         const char* const x = static_cast<const char*>(product.x) + first_of(row) * product.x_stride;
-        RowTile<Format> tile(format, x + first * RowTile<Format>::kBlockBytes, product.x_stride,
-                             sums + (row - begin) * kPanelOutputs);
-        tile.add(span, columns, wanted);
+        add_tile(columns, format, span, x + first * kRowBlockBytes<Format>, product.x_stride,
+                 sums + (row - begin) * kPanelOutputs, wanted);
       }
     }
     for (int64_t row = begin; row < end; row += kTileRows) {

@@ -8,6 +8,33 @@
 
 namespace molt {
 
+/// Tokens of a block of keys and values (kernels/kv_cache.h, whose kKvBlock this is; that header is not for here).
+inline constexpr int64_t kAttentionBlock = 64;
+
+/// P rounded up so that rows of that many floats are whole vectors in every instruction set.
+inline constexpr int64_t padded_head(int64_t channels) {
+  return (channels + 15) / 16 * 16;
+}
+
+/// Attention over part of the tokens: of each row the largest score, and relative to it the sum of the weights and of
+/// the weighted values.
+struct AttentionSums {
+  float* largest;  // [rows], -infinity at first
+  float* weights;  // [rows], 0 at first
+  float* values;   // [rows, padded_head(head_dim)], 0 at first; anything beyond head_dim
+};
+
+/// Queries that read the same head of keys and values, and one block of these.
+struct AttentionTile {
+  const float* queries;  // [rows, head_dim], scaled
+  int64_t rows;
+  int64_t head_dim;
+  const float* keys;    // [head_dim, 64]
+  const float* values;  // [64, head_dim], and 16 floats more that may be read
+  const int32_t* seen;  // [rows], how many of the block's tokens each row sees, 0 to 64
+  AttentionSums sums;   // taken along
+};
+
 /// Channels [0, channels) of one sequence for causal_conv: as Backend::causal_conv, pointers at the first channel.
 struct ConvSequence {
   const float* x;
@@ -198,6 +225,26 @@ struct QuantizedProduct {
   int64_t y_stride;
 };
 
+/// A panel of weights of which two of every four columns are there (pair_panels.h has the whole layout) comes in blocks
+/// of 32 columns, eight groups of four. Of x each group comes as its six pairs of columns, rounded to bfloat16, two to
+/// 32 bits, and two zeros.
+inline constexpr int kPairBlockColumns = 32;
+inline constexpr int kPairBlockGroups = 8;
+inline constexpr int kPairsAGroup = 8;
+
+/// y [rows, outputs] = x [rows, K] * panel^T + bias, the panel's weights being two of every four.
+struct PairProduct {
+  const void* x;     // what pair_columns() wrote
+  int64_t x_stride;  // numbers of 32 bits
+  int64_t rows;
+  const void* panel;  // aligned to 64 bytes
+  int64_t blocks;
+  int outputs;        // of this panel that exist, 1 to kPanelOutputs
+  const float* bias;  // [outputs], or null
+  float* y;
+  int64_t y_stride;
+};
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable", ...
 
@@ -239,6 +286,11 @@ struct Kernels {
   /// cols], cols <= kShareColumns.
   void (*column_shares)(const float* sizes, int64_t rows, int64_t cols, float* shares);
 
+  // Attention (attention.cc).
+  void (*attention_block)(const AttentionTile& tile);
+  /// Sums over some tokens, added to those over others.
+  void (*attention_merge)(const AttentionSums& from, int64_t rows, int64_t head_dim, const AttentionSums& into);
+
   // Rows of x that pass over a panel together, at most, and bytes of them: many, so that weights are seldom read again,
   // as long as they stay in a cache meanwhile.
   int64_t piece_rows;
@@ -261,6 +313,11 @@ struct Kernels {
   void (*multiply_panel_int8)(const QuantizedProduct& product);
   /// Weights of 4 bits, in any number of groups.
   void (*multiply_panel_int4)(const QuantizedProduct& product);
+
+  // Products with two weights of every four (pair_gemm.cc).
+  /// The pairs of x [n], zeros beyond n, in `blocks` blocks: blocks * kPairBlockGroups * kPairsAGroup numbers.
+  void (*pair_columns)(const float* x, int64_t n, int64_t blocks, void* pairs);
+  void (*multiply_panel_pairs)(const PairProduct& product);
 };
 
 /// The best table that this machine can run, or the one that use_isa() named.

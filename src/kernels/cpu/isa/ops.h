@@ -28,6 +28,8 @@ void ssd_chunk(const SsdHead& head);
 void ssd_steps(const SsdHead& head);
 void selective_scan_writes(const ScanWrites& writes);
 void ssd_writes(const SsdWrites& writes);
+void attention_block(const AttentionTile& tile);
+void attention_merge(const AttentionSums& from, int64_t rows, int64_t head_dim, const AttentionSums& into);
 void column_shares(const float* sizes, int64_t rows, int64_t cols, float* shares);
 
 }  // namespace molt::MOLT_ISA

@@ -24,6 +24,8 @@ constexpr float kLeastMagnitude = 1e-30F;
 // The last passes over a panel fetch the next one, a line a step (a step is 4 lines). With fewer passes memory is
 // waited for anyway, and the hardware follows it.
 constexpr int64_t kFetchingPasses = 4;
+// A single pass fetches so far ahead of itself: measured.
+constexpr int64_t kBytesAhead = 1024;
 
 // Rows by vectors of a full tile.
 #if defined(__AVX512F__)
@@ -196,6 +198,7 @@ struct Tile {
   int64_t group_blocks;
   const char* wanted;     // memory that is wanted next, to be fetched meanwhile:
   int64_t wanted_stride;  // bytes of it a step, 0 for none
+  bool looks_ahead;       // whether the panel itself is fetched
   float* sums;            // [rows, kPanelOutputs], added to
 };
 
@@ -207,6 +210,7 @@ void run_tile(const Tile& tile) {
   const int64_t x_stride = tile.x_stride;
   const char* panel = tile.panel;
   const char* wanted = tile.wanted;
+  const bool looks_ahead = tile.looks_ahead;
   for (int64_t g = 0; g < tile.groups; ++g) {
     const char* const scales = panel + tile.first * 2;
     const char* const zeros = panel + kPanelOutputs * 2 + tile.first;
@@ -225,6 +229,9 @@ void run_tile(const Tile& tile) {
       for (int step = 0; step < kSteps; ++step) {
         __builtin_prefetch(wanted, 0, 2);
         wanted += tile.wanted_stride;
+        if (looks_ahead) {
+          for (int i = 0; i < kPanelStepBytes; i += kLineBytes) __builtin_prefetch(panel + kBytesAhead + i, 0, 3);
+        }
         Format::add(panel + tile.first * 4, codes, x_stride, sum);
         panel += kPanelStepBytes;
         codes += Format::kStepColumns;
@@ -287,6 +294,7 @@ void multiply_panel(const QuantizedProduct& product) {
     const bool fetches = product.next != nullptr && passes >= kFetchingPasses && fetching >= 0;
     tile.wanted = fetches ? static_cast<const char*>(product.next) + fetching * steps * kLineBytes : tile.panel;
     tile.wanted_stride = fetches ? kLineBytes : 0;
+    tile.looks_ahead = passes == 1;
     for (tile.first = 0; tile.first < vectors * kLanes;) {
       tile.sums = sums + tile.first;
       if (tile.first + kWidth <= vectors * kLanes) {
@@ -297,6 +305,7 @@ void multiply_panel(const QuantizedProduct& product) {
         tile.first += kLanes;
       }
       tile.wanted_stride = 0;
+      tile.looks_ahead = false;
     }
     finish_rows<Format>(product, sums, row, rows);
     row += rows;

@@ -1,6 +1,7 @@
 // The table of this instruction set.
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/pair_gemm.h"
 #include "kernels/cpu/isa/panel_gemm.h"
 #include "kernels/cpu/isa/quantized_gemm.h"
 #include "kernels/cpu/isa/vec.h"
@@ -35,6 +36,8 @@ const Kernels kernels = {
     .selective_scan_writes = selective_scan_writes,
     .ssd_writes = ssd_writes,
     .column_shares = column_shares,
+    .attention_block = attention_block,
+    .attention_merge = attention_merge,
     .piece_rows = 192,
     .piece_bytes = int64_t{2} << 20,
     .rounded_bytes = sizeof(Rounded),
@@ -45,6 +48,8 @@ const Kernels kernels = {
     .round_blocks = round_blocks,
     .multiply_panel_int8 = multiply_panel_int8,
     .multiply_panel_int4 = multiply_panel_int4,
+    .pair_columns = pair_columns,
+    .multiply_panel_pairs = multiply_panel_pairs,
 };
 
 }  // namespace molt::MOLT_ISA

@@ -1,0 +1,48 @@
+#include "model/blocks/gated_mlp.h"
+
+#include "model/blocks/linear.h"
+#include "model/blocks/scanless.h"
+
+namespace molt {
+namespace {
+
+class GatedMlp final : public ScanlessBlock {
+ public:
+  GatedMlp(const GatedMlpConfig& config, const std::string& prefix, WeightLoader& weights)
+      : d_inner_(config.d_inner),
+        gate_proj_(weights, prefix + "gate_proj", config.d_inner, config.d_model, config.bias),
+        up_proj_(weights, prefix + "up_proj", config.d_inner, config.d_model, config.bias),
+        down_proj_(weights, prefix + "down_proj", config.d_model, config.d_inner, config.bias) {}
+
+  std::string_view kind() const override { return "mlp"; }
+
+  BlockCost cost() const override {
+    BlockCost cost;
+    for (const Linear* linear : {&gate_proj_, &up_proj_, &down_proj_}) linear->add_cost(cost);
+    cost.flops_per_token += 4.0 * static_cast<double>(d_inner_);  // silu, its exponential counting as one, and product
+    return cost;
+  }
+
+  void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
+               ScanView* /*scan*/) const override {
+    MOLT_CHECK(!input.has_writes());
+    const Matrix<float> gate = gate_proj_.forward(backend, input.x, arena);
+    const Matrix<float> up = up_proj_.forward(backend, input.x, arena);
+    backend.silu_gate(up, gate, up);
+    down_proj_.forward(backend, up, h);
+  }
+
+ private:
+  std::int64_t d_inner_;
+  Linear gate_proj_;
+  Linear up_proj_;
+  Linear down_proj_;
+};
+
+}  // namespace
+
+std::unique_ptr<Block> make_gated_mlp(const GatedMlpConfig& config, const std::string& prefix, WeightLoader& weights) {
+  return std::make_unique<GatedMlp>(config, prefix, weights);
+}
+
+}  // namespace molt
