@@ -11,8 +11,10 @@ constexpr std::size_t kMostSteps = 4;  // batches whose steps are kept
 }  // namespace
 
 bool RecordedSteps::step(const Batch& batch, Matrix<float> logits) {
-  // States in bfloat16 are rounded with another key at each token, which a recording cannot know.
-  if (!model_.backend().records() || batch.ssm != DType::f32 || batch.states.empty()) return false;
+  // States in bfloat16 are rounded with another key at each token, and attention's keys and values grow: a recording
+  // can know neither.
+  const bool same_each_time = batch.ssm == DType::f32 && model_.state_layout().kv.empty();
+  if (!model_.backend().records() || !same_each_time || batch.states.empty()) return false;
   const auto found = std::find_if(steps_.begin(), steps_.end(), [&](const Step& step) {
     return std::equal(step.states.begin(), step.states.end(), batch.states.begin(), batch.states.end());
   });
