@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "molt/error.h"
+
 namespace molt {
 namespace {
 
@@ -11,8 +13,10 @@ constexpr std::size_t kMostSteps = 4;  // batches whose steps are kept
 }  // namespace
 
 bool RecordedSteps::step(const Batch& batch, Matrix<float> logits) {
-  // States in bfloat16 are rounded with another key at each token, which a recording cannot know.
-  if (!model_.backend().records() || batch.ssm != DType::f32 || batch.states.empty()) return false;
+  // States in bfloat16 are rounded with another key at each token, and attention's keys and values grow: a recording
+  // can know neither.
+  const bool same_each_time = batch.ssm == DType::f32 && model_.state_layout().kv.empty();
+  if (!records_ || !same_each_time || batch.states.empty()) return false;
   const auto found = std::find_if(steps_.begin(), steps_.end(), [&](const Step& step) {
     return std::equal(step.states.begin(), step.states.end(), batch.states.begin(), batch.states.end());
   });
@@ -23,7 +27,12 @@ bool RecordedSteps::step(const Batch& batch, Matrix<float> logits) {
     last_.assign(batch.states.begin(), batch.states.end());
     if (!again) return false;  // the first such step runs as it is, which also shows what memory it needs
     if (steps_.size() == kMostSteps) steps_.pop_back();
-    steps_.push_front(record(batch));
+    try {
+      steps_.push_front(record(batch));
+    } catch (const Error&) {  // an op that waits for the device, or too little memory: steps run as they do elsewhere
+      records_ = false;
+      return false;
+    }
   }
   const Step& step = steps_.front();
   step.recording->replay(batch.ids);

@@ -16,7 +16,7 @@ namespace molt {
 
 class RecordedSteps {
  public:
-  explicit RecordedSteps(const ModelCore& model) : model_(model) {}
+  explicit RecordedSteps(const ModelCore& model) : model_(model), records_(model.backend().records()) {}
 
   /// Moves `batch`, of single tokens and dense, one step forward and writes the logits after each token to `logits`
   /// [S, vocab_size] on the host; false, and nothing done, where there is no recording of such a step (yet).
@@ -36,6 +36,7 @@ class RecordedSteps {
   Step record(const Batch& batch) const;
 
   const ModelCore& model_;
+  bool records_;                  // false, too, once it has failed
   std::vector<std::byte*> last_;  // the states of the last batch that was asked for
   std::list<Step> steps_;         // the latest first
 };

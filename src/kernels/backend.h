@@ -8,7 +8,7 @@
 //   Where numbers lie: matrices, weights, tables and states in the backend's memory(), which is the host's for backends
 //   that run there. What decides about rows lies on the host, for all backends: ids, offsets, row numbers, merges and
 //   their weights, `wanted`, `multiplicity`, columns; and so do measures that are decided by, the results that are
-//   plain pointers (scores, matches, shares, sums), complete when the op returns.
+//   plain pointers (scores, matches, shares, sums), complete when the op returns. Keys and values lie on the host, too.
 //   T rows of a ragged batch lie packed, sequence after sequence; nothing is padded. Ops that mix positions
 //   (causal_conv, the scans and their contributions) take the sequences' bounds: `offsets` has S + 1 entries, sequence
 //   s owns rows [offsets[s], offsets[s+1]); empty sequences are allowed. All other ops see T independent rows, or take

@@ -2,7 +2,7 @@
 //
 // The arguments lie in one memory, the copies in that of the backend that runs the ops; what they write is copied back.
 // "staged:cuda" lets a device's ops be called on memory of the host, as the tests do that all backends share. A
-// device's backend derives from one around the reference, which runs what it has no kernel for.
+// device's backend derives from one around the CPU's, which runs what it has no kernel for.
 //
 // Slow, and one op at a time: a lock is held. Copies keep the arguments' strides and their alignment within a cache
 // line; or, "aligned:cuda", their rows begin at cache lines, as those of arenas do, for which kernels have other ways.

@@ -58,7 +58,7 @@ class InputObserver {
   virtual ~InputObserver() = default;
 
   /// `x` [T, in] is about to be multiplied by the matrix of that (canonical) name. Called on the thread that runs the
-  /// block.
+  /// block; what it throws ends the block's forward pass.
   virtual void input(const std::string& matrix, Matrix<const float> x) = 0;
 };
 

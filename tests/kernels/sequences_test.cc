@@ -5,6 +5,7 @@
 #include <rapidcheck/gtest.h>
 
 #include "kernels/cpu/select.h"
+#include "tests/kernels/isas.h"
 #include "tests/kernels/problems.h"
 
 namespace molt::testing_kernels {
@@ -41,7 +42,7 @@ struct Implementation {
 
 /// The reference, or the CPU on any instruction set (which stays chosen until the next call).
 Implementation any_implementation() {
-  std::vector<std::string> names = available_isas();
+  std::vector<std::string> names = testing_kernels::isas_of_other_ops();
   names.emplace_back("reference");
   const std::string name = *rc::gen::elementOf(names);
   if (name == "reference") return {make_backend("reference"), name};
@@ -127,7 +128,7 @@ RC_GTEST_PROP(Sequences, StatesAndWantedRowsDoNotKnowWhatIsWanted, ()) {
 TEST(Sequences, ZeroStepsKeepEveryBitOfTheState) {
   const std::vector<std::int64_t> lengths{1, 5, 200};
   const std::int64_t rows = offsets_of(lengths).back();
-  std::vector<std::string> names = available_isas();
+  std::vector<std::string> names = testing_kernels::isas_of_other_ops();
   names.emplace_back("reference");
   for (const std::string& name : names) {
     if (name != "reference") use_isa(name);
@@ -159,7 +160,7 @@ TEST(Sequences, LongSsdStaysAccurate) {
   for (const Steps steps : {Steps::usual, Steps::tiny, Steps::mixed}) {
     const SsdProblem problem(kRows, {2, 64, 64, 1}, {steps, true, true, 31});
     const auto want = problem.run_batch(*make_backend("reference"), {kRows});
-    for (const std::string& isa : available_isas()) {
+    for (const std::string& isa : testing_kernels::isas_of_other_ops()) {
       use_isa(isa);
       const auto got = problem.run_batch(*make_backend("cpu"), {kRows});
       expect_close(got.y, want.y, 1e-5, "y on " + isa);
@@ -174,7 +175,7 @@ TEST(Sequences, LongSelectiveScanStaysAccurate) {
   for (const Steps steps : {Steps::usual, Steps::tiny, Steps::mixed}) {
     const ScanProblem problem(kRows, 32, 16, {steps, true, true, 32});
     const auto want = problem.run_batch(*make_backend("reference"), {kRows});
-    for (const std::string& isa : available_isas()) {
+    for (const std::string& isa : testing_kernels::isas_of_other_ops()) {
       use_isa(isa);
       const auto got = problem.run_batch(*make_backend("cpu"), {kRows});
       // A decay near one is rounded to float32 4000 times over, in any implementation that holds it in float32.

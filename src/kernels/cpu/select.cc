@@ -38,8 +38,8 @@ Kernels with_tiles(const Kernels& base);
 namespace {
 
 #if defined(__x86_64__)
-/// Whether this machine has AMX for bfloat16 and bytes, and the system lets this process use it. Linux saves tile
-/// registers only for processes that have asked for them, which threads made later inherit.
+/// Whether this machine has AMX for bfloat16 and bytes, and the system lets this process use it: Linux gives tile
+/// registers only to processes that ask for them, then to all threads of theirs.
 bool may_use_amx() {
 #if defined(__linux__)
   unsigned a = 0, b = 0, c = 0, d = 0;

@@ -38,6 +38,7 @@ Capture::Capture(const std::function<void()>& work)
     context.capture_with(nullptr);
     cudaStreamEndCapture(context.stream(), &graph);
     cudaGraphDestroy(graph);
+    cudaGetLastError();  // what failed is told by the exception
     throw;
   }
   context.capture_with(nullptr);

@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 
 #include "kernels/cuda/matmul_plan.h"
 

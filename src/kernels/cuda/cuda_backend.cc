@@ -26,7 +26,7 @@ const Registration<BackendFactory> registration{"cuda", make};
 }  // namespace
 
 CudaBackend::CudaBackend(DType precision)
-    : StagedBackend(make_backend("reference"), cuda::device_memory()), precision_(precision) {}
+    : StagedBackend(make_backend("cpu"), cuda::device_memory()), precision_(precision) {}
 
 void CudaBackend::finish() const {
   cuda::Context::get().wait();

@@ -1,7 +1,7 @@
 // CudaBackend: the ops on an NVIDIA GPU of compute capability 8.0 or later, one file an op.
 //
 // docs/decisions/cuda.md says how memory, streams and precision are dealt with. What an op has no kernel for (shapes
-// that no model has) runs in the reference, on copies: the base class does that.
+// that no model has) runs on the CPU, on copies: the base class does that.
 //
 // Thread-safety: as Backend's. Each thread has a stream and scratch memory of its own (context.h); data that threads
 // share must be complete (finish()) before another thread uses it.

@@ -7,8 +7,8 @@
 // while block b is multiplied, the sums of b - 1 are stored and those of b - 2 added, of which each part finds the one
 // before it done.
 //
-// Weights of 4 bits are unpacked first, some hundred columns at a time, for all rows
-// of a chunk; their zero points are taken off in passing. Fewer rows than a tile's are left to the vector kernel.
+// Weights of 4 bits are unpacked first, some hundred columns at a time for all rows of a chunk; their zero points are
+// taken off in passing. Fewer rows than a tile's are left to the vector kernel.
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/amx/wanted.h"

@@ -1,4 +1,4 @@
-// The table of this instruction set: avx512_bf16's, with other matrix products.
+// The table of this instruction set: another's (avx512_bf16's), with its own matrix products.
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/isa/kernels.h"
 
@@ -7,10 +7,12 @@
 
 namespace molt::MOLT_ISA {
 
-Kernels with_tiles(const Kernels& base);
+Kernels with_tiles(const Kernels& base);  // select.cc calls it
 Kernels with_tiles(const Kernels& base) {
   Kernels kernels = base;
   kernels.name = MOLT_ISA_STRING(MOLT_ISA);
+  // Tiles are so fast that reading weights again costs more than rows that fill a level-2 cache of 2 MiB but for two
+  // panels.
   kernels.piece_rows = 960;
   kernels.piece_bytes = int64_t{5} << 18;
   kernels.multiply_panel_bf16 = multiply_panel_bf16;

@@ -202,7 +202,7 @@ struct Tile {
   float* sums;            // [rows, kPanelOutputs], added to
 };
 
-template <class Format, int R, int V>
+template <class Format, int R, int V, bool kLooksAhead>
 void run_tile(const Tile& tile) {
   constexpr int kSteps = Format::kBlock / Format::kStepColumns;
   constexpr int64_t kBlockBytes = static_cast<int64_t>(sizeof(BlockHead)) + Format::kBlock * sizeof(Code);
@@ -210,7 +210,6 @@ void run_tile(const Tile& tile) {
   const int64_t x_stride = tile.x_stride;
   const char* panel = tile.panel;
   const char* wanted = tile.wanted;
-  const bool looks_ahead = tile.looks_ahead;
   for (int64_t g = 0; g < tile.groups; ++g) {
     const char* const scales = panel + tile.first * 2;
     const char* const zeros = panel + kPanelOutputs * 2 + tile.first;
@@ -229,7 +228,7 @@ void run_tile(const Tile& tile) {
       for (int step = 0; step < kSteps; ++step) {
         __builtin_prefetch(wanted, 0, 2);
         wanted += tile.wanted_stride;
-        if (looks_ahead) {
+        if constexpr (kLooksAhead) {
           for (int i = 0; i < kPanelStepBytes; i += kLineBytes) __builtin_prefetch(panel + kBytesAhead + i, 0, 3);
         }
         Format::add(panel + tile.first * 4, codes, x_stride, sum);
@@ -257,7 +256,10 @@ void run_tile_of(int rows, const Tile& tile) {
   if constexpr (R > 1) {
     if (rows < R) return run_tile_of<Format, V, R - 1>(rows, tile);
   }
-  run_tile<Format, R, V>(tile);
+  if constexpr (V == kMaxVectors) {
+    if (tile.looks_ahead) return run_tile<Format, R, V, true>(tile);
+  }
+  run_tile<Format, R, V, false>(tile);
 }
 
 /// y = the sums (by their outputs' scales, where blocks have not been scaled by them) + bias.
