@@ -17,6 +17,7 @@
 #include "model/weight_sources.h"
 #include "molt/session.h"
 #include "molt/threads.h"
+#include "tests/support/errors.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -26,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 using testing_support::fixture;
+using testing_support::message_of;
 using testing_support::read_file;
 using testing_support::TempFolder;
 using testing_support::write_file;
@@ -60,16 +62,6 @@ std::string random_text(std::size_t length) {
 bool same(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.shape() == b.shape() &&
          std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.bytes())) == 0;
-}
-
-std::string message_of(auto&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
 }
 
 class PruneModel : public testing::TestWithParam<std::string> {

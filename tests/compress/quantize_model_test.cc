@@ -15,6 +15,7 @@
 #include "io/safetensors.h"
 #include "model/model.h"
 #include "molt/session.h"
+#include "tests/support/errors.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -24,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 using testing_support::fixture;
+using testing_support::message_of;
 using testing_support::read_file;
 using testing_support::TempFolder;
 
@@ -46,16 +48,6 @@ double relative_difference(const std::vector<float>& a, const std::vector<float>
     size += std::pow(static_cast<double>(b[i]), 2);
   }
   return std::sqrt(off / size);
-}
-
-std::string message_of(auto&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
 }
 
 class QuantizeModel : public testing::TestWithParam<std::string> {

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/fail.h"
 #include "base/parallel.h"
+#include "kernels/cpu/elements.h"
 #include "kernels/cpu/weight_memory.h"
 
 namespace molt {
@@ -14,19 +15,6 @@ namespace {
 
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
-}
-
-float to_float(float value) {
-  return value;
-}
-float to_float(double value) {
-  return static_cast<float>(value);
-}
-float to_float(BFloat16 value) {
-  return value.to_float();
-}
-float to_float(Float16 value) {
-  return value.to_float();
 }
 
 // Steps that are packed at once: long enough runs of each source row for the hardware to read ahead, and a result that

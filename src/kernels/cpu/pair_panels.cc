@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/parallel.h"
+#include "kernels/cpu/elements.h"
 #include "kernels/cpu/pieces.h"
 #include "kernels/cpu/weight_memory.h"
 #include "kernels/shapes.h"
@@ -16,19 +17,6 @@ namespace molt {
 namespace {
 
 constexpr std::int64_t kGroup = 4;
-
-float to_float(float value) {
-  return value;
-}
-float to_float(double value) {
-  return static_cast<float>(value);
-}
-float to_float(BFloat16 value) {
-  return value.to_float();
-}
-float to_float(Float16 value) {
-  return value.to_float();
-}
 
 /// A group's code and its two weights; no weight counts as one of the first columns.
 struct Pair {
