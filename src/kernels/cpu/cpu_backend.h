@@ -19,6 +19,8 @@ namespace molt {
 class CpuBackend : public ReferenceBackend {
  public:
   std::string_view name() const override { return "cpu"; }
+  /// Measured (docs/benchmarks/row-slices.md). The same for any number of threads, as results are to be.
+  std::int64_t rows_at_once() const override { return 256; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     if (dtype == DType::bf16) {
