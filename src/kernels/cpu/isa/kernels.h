@@ -264,6 +264,8 @@ struct Kernels {
   float (*sum_positive)(const float* x, int64_t n);
   float (*sum_magnitudes)(const float* x, int64_t n);
   float (*sum_squares)(const float* x, int64_t n);
+  /// Of x * (factor * y).
+  float (*sum_products)(const float* x, const float* y, float factor, int64_t n);
   /// y = the n 16-bit floats at x, which need no alignment.
   void (*f16_to_f32)(const void* x, float* y, int64_t n);
   void (*bf16_to_f32)(const void* x, float* y, int64_t n);

@@ -25,6 +25,7 @@ const Kernels kernels = {
     .sum_positive = sum_positive,
     .sum_magnitudes = sum_magnitudes,
     .sum_squares = sum_squares,
+    .sum_products = sum_products,
     .f16_to_f32 = f16_to_f32,
     .bf16_to_f32 = bf16_to_f32,
     .round_state = round_state,
