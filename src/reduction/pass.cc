@@ -199,8 +199,9 @@ std::vector<std::int64_t> ReducedPass::live_rows() const {
 }
 
 void ReducedPass::clear_rows(Matrix<float> rows) const {
-  MOLT_CHECK(rows.stride == rows.cols);
-  backend_.memory().clear(reinterpret_cast<std::byte*>(rows.data), rows.rows * rows.cols * size_of(DType::f32));
+  if (rows.rows == 0) return;
+  const std::int64_t extent = (rows.rows - 1) * rows.stride + rows.cols;  // with what lies between them
+  backend_.memory().clear(reinterpret_cast<std::byte*>(rows.data), extent * size_of(DType::f32));
 }
 
 Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {
