@@ -58,6 +58,12 @@ struct BlockInput {
   bool has_writes() const { return !writes.empty(); }
 };
 
+/// The norm before a block.
+struct LayerNorm {
+  const float* weight;  // [d_model]
+  float eps;
+};
+
 /// What a block's scan read and wrote, for those who look at tokens. Lies in the arena.
 struct ScanView {
   Matrix<const float> y;   // [F, d_inner]: with D*x, before the gate
@@ -93,6 +99,13 @@ class Block {
   /// not given back: the caller has a Scope around the call, and `scan`, unless null, points into it.
   virtual void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
                        ScanView* scan = nullptr) const = 0;
+
+  /// The norm before the block and the block, on a stream: for blocks and backends that take these together where all
+  /// rows run in full (Backend::mamba2_layer). False, and nothing is done, elsewhere. input.x is not used.
+  virtual bool forward_layer(const Backend& /*backend*/, const LayerNorm& /*norm*/, const LayerStream& /*stream*/,
+                             const BlockInput& /*input*/, Arena& /*arena*/) const {
+    return false;
+  }
 
   /// Whether it has a scan, on whose states and heads token reduction works. The members below are only for such blocks
   /// (blocks/scanless.h).

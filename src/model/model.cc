@@ -81,6 +81,7 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
   const Matrix<float> room = arena.matrix(batch.offsets.back(), config_.d_model);
   const StateLayout& layout = state_layout(batch.ssm);
   std::vector<std::byte*> layer_states(batch.states.size());
+  bool h_pending = first > 0;
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
     const Arena::Scope scope(arena);
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
@@ -91,19 +92,31 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
     }
     const std::vector<std::uint32_t> rounding = rounding_keys(batch, i);
     const std::vector<KvSequence> kv = kv_of(batch, i);
-    const Matrix<float> normed = room.row_range(0, stream.residual.rows);
-    if (i == 0) {
-      backend_->rms_norm(stream.residual, layer.norm.as<float>(), config_.norm_eps, normed);
-    } else {
-      backend_->add_rms_norm(stream.residual, stream.h, layer.norm.as<float>(), config_.norm_eps, normed);
-    }
-    const std::vector<WriteRows> writes = norm_unmapped(taking_part.writes, layer, arena);
     const bool looks = router != nullptr && router->looks(i);
+    const LayerNorm norm{layer.norm.as<float>(), config_.norm_eps};
+    const LayerStates states{layer_states, batch.ssm, rounding, kv};
+    // Where a router moves rows, h goes with them.
+    const LayerStream whole{stream.residual, stream.h, h_pending, router != nullptr || i + 1 == config_.n_layer};
+    if (!looks && taking_part.writes.empty() &&
+        layer.block->forward_layer(
+            *backend_, norm, whole,
+            {.offsets = taking_part.offsets, .states = states, .multiplicity = taking_part.multiplicity}, arena)) {
+      h_pending = whole.leaves_h;
+      continue;
+    }
+    const Matrix<float> normed = room.row_range(0, stream.residual.rows);
+    if (h_pending) {
+      backend_->add_rms_norm(stream.residual, stream.h, norm.weight, norm.eps, normed);
+    } else {
+      backend_->rms_norm(stream.residual, norm.weight, norm.eps, normed);
+    }
+    h_pending = true;
+    const std::vector<WriteRows> writes = norm_unmapped(taking_part.writes, layer, arena);
     ScanView scan;
     layer.block->forward(*backend_,
                          {.x = normed,
                           .offsets = taking_part.offsets,
-                          .states = {layer_states, batch.ssm, rounding, kv},
+                          .states = states,
                           .full = taking_part.full,
                           .writes = writes,
                           .wanted = taking_part.wanted,

@@ -19,6 +19,7 @@ struct Rows {
   std::int64_t stride;
 
   Rows(const Matrix<T>& m) : data(m.data), stride(m.stride) {}  // NOLINT(google-explicit-constructor)
+  Rows(T* rows, std::int64_t step) : data(rows), stride(step) {}
   __device__ T* row(std::int64_t t) const { return data + t * stride; }
 };
 

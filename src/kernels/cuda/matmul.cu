@@ -242,7 +242,7 @@ MatmulPlan make_plan(Context& context, const MatmulKey& key, std::int64_t w_stri
         "describing a product");
   plan.w = layout(type, key.in, key.out, w_stride);
   plan.x = layout(type, key.in, key.rows, key.x_stride);
-  plan.y = layout(CUDA_R_32F, key.out, key.rows, key.y_stride);
+  plan.y = layout(key.narrow_y != 0 ? CUDA_R_16BF : CUDA_R_32F, key.out, key.rows, key.y_stride);
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -273,16 +273,16 @@ std::int64_t alignment_of(const void* data, std::int64_t stride_bytes) {
   return alignment;
 }
 
-/// y = x * w^T as `key` describes them.
-void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, float* y) {
+/// y = x * w^T (+ y) as `key` describes them.
+void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, void* y, bool adds = false) {
   Context& context = Context::get();
   auto plan = context.matmul_plans().find(key);
   if (plan == context.matmul_plans().end()) {
     plan = context.matmul_plans().emplace(key, make_plan(context, key, w_stride)).first;
   }
-  const float one = 1, zero = 0;
+  const float one = 1, own = adds ? 1 : 0;
   const MatmulPlan& p = plan->second;
-  check(cublasLtMatmul(context.blas(), p.operation, &one, w, p.w, x, p.x, &zero, y, p.y, y, p.y, &p.algorithm,
+  check(cublasLtMatmul(context.blas(), p.operation, &one, w, p.w, x, p.x, &own, y, p.y, y, p.y, &p.algorithm,
                        context.blas_memory(), Context::kBlasBytes, context.stream()),
         "matmul");
 }
@@ -299,8 +299,8 @@ void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Ma
     x_stride = w.stride();
   }
   // Inputs are padded with zeros, as weights are: all of them are summed.
-  const MatmulKey key{
-      x.rows, y.cols, w.stride(), x_stride, y.stride, narrow ? 1 : 0, alignment_of(y.data, y.stride * 4)};
+  const MatmulKey key{x.rows,   y.cols,         w.stride(), x_stride,
+                      y.stride, narrow ? 1 : 0, 0,          alignment_of(y.data, y.stride * 4)};
   multiply(input, w.row(first), w.stride(), key, y.data);
   if (bias != nullptr) {
     bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, context.stream()>>>(y, bias + first,
@@ -312,7 +312,19 @@ void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Ma
 }  // namespace
 
 void product_f32(const float* x, std::int64_t rows, const float* w, std::int64_t out, std::int64_t in, float* y) {
-  multiply(x, w, in, {rows, out, in, in, out, 0, alignment_of(y, out * 4)}, y);
+  multiply(x, w, in, {rows, out, in, in, out, 0, 0, alignment_of(y, out * 4)}, y);
+}
+
+void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedRows& w, std::int64_t first,
+                    std::int64_t out, Rows<__nv_bfloat16> y) {
+  const MatmulKey key{rows, out, w.stride(), x.stride, y.stride, 1, 1, alignment_of(y.data, y.stride * 2)};
+  multiply(x.data, w.row(first), w.stride(), key, y.data);
+}
+
+void product_wide(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedRows& w, std::int64_t first,
+                  std::int64_t out, Rows<float> y, bool adds) {
+  const MatmulKey key{rows, out, w.stride(), x.stride, y.stride, 1, 0, alignment_of(y.data, y.stride * 4)};
+  multiply(x.data, w.row(first), w.stride(), key, y.data, adds);
 }
 
 }  // namespace cuda

@@ -88,7 +88,33 @@ bool in_fours(Rows<T> m) {
   return reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 4 == 0;
 }
 
+template <class Element>
+void sum_steps(const Context& context, const SequenceTable& table, const Ssd& ssd, const SsdLayout<Element>& layout) {
+  int longest = 0;
+  for (int s = 0; s < table.count; ++s) longest = std::max(longest, table.length(s));
+  const dim3 grid(blocks_for(longest, kChunkRows), blocks_for(ssd.heads, kThreads), static_cast<unsigned>(table.count));
+  sums_kernel<<<grid, kThreads, 0, context.stream()>>>(table, ssd, layout);
+}
+
 }  // namespace
+
+SsdLayout<__nv_bfloat16> lay_over(Context& context, const SequenceTable& table, const Ssd& ssd, __nv_bfloat16* data) {
+  SsdLayout<__nv_bfloat16> layout{};
+  layout.data = data;
+  layout.first_row = table.offsets[0];
+  layout.heads = ssd.heads;
+  layout.groups = ssd.groups;
+  layout.channels = ssd.channels;
+  layout.states = ssd.states;
+  layout.stride = layout.heads * layout.channels + 2 * layout.groups * layout.states;
+  const std::int64_t rows = table.offsets[table.count] - layout.first_row;
+  std::byte* const room = context.scratch(ssd_sums_scratch(rows, ssd.heads, ssd.groups));
+  layout.sums = reinterpret_cast<float4*>(room);
+  layout.gram = reinterpret_cast<__nv_bfloat16*>(room + rows * ssd.heads * 16);
+  sum_steps(context, table, ssd, layout);
+  check_launch("summing the steps of ssd");
+  return layout;
+}
 
 template <class Element>
 SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const Ssd& ssd) {
@@ -112,10 +138,7 @@ SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const S
       in_fours(ssd.x) && in_fours(ssd.B) && in_fours(ssd.C) && ssd.channels % 4 == 0 && ssd.states % 4 == 0;
   const auto kernel = fours ? rows_kernel<Element, true> : rows_kernel<Element, false>;
   kernel<<<static_cast<unsigned>(rows), kThreads, 0, context.stream()>>>(ssd, layout);
-  int longest = 0;
-  for (int s = 0; s < table.count; ++s) longest = std::max(longest, table.length(s));
-  const dim3 grid(blocks_for(longest, kChunkRows), blocks_for(ssd.heads, kThreads), static_cast<unsigned>(table.count));
-  sums_kernel<<<grid, kThreads, 0, context.stream()>>>(table, ssd, layout);
+  sum_steps(context, table, ssd, layout);
   check_launch("laying out the rows of ssd");
   return layout;
 }
