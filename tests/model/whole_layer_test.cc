@@ -101,7 +101,8 @@ TEST(WholeLayers, AreTheLayersOpByOp) {
   for (const Extents& e : {Extents{64, 16, 24, 1}, {128, 64, 128, 1}, {192, 48, 64, 2}}) {
     const ModelCore there = make_model(e, "cuda"), here = make_model(e, "cpu");
     for (const DType ssm : {DType::f32, DType::bf16}) {
-      for (const std::vector<std::int64_t>& lengths : {std::vector<std::int64_t>{40, 1, 200, 3}, {2, 70}, {5, 1, 2}}) {
+      for (const std::vector<std::int64_t>& lengths :
+           {std::vector<std::int64_t>{40, 1, 200, 3}, {2, 70}, {5, 1, 2}, {1}, {1, 1, 1}, {1, 1, 1, 1, 1, 1, 1}}) {
         const auto want = run(here, lengths, ssm, Way::whole);
         const double rounding = distance(run(there, lengths, ssm, Way::op_by_op), want);
         EXPECT_LT(rounding, 0.01);

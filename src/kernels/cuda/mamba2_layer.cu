@@ -4,6 +4,7 @@
 #include "kernels/cuda/mamba2_layer.h"
 
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/mamba2_step.h"
 #include "kernels/cuda/narrow_rows.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/scratch.h"
@@ -64,7 +65,8 @@ void scan(Context& context, const Mamba2Layer& layer, const LayerRoom& room, con
 bool fits_mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, const ScanRows& rows) {
   const shapes::SsdShape shape = shape_of(layer);
   const std::int64_t model = stream.residual.cols, inner = shape.heads * shape.channels;
-  if (rows.offsets.back() < kLeastLayerRows || layer.conv_weight.rows != 4) return false;
+  if (rows.offsets.back() < kLeastLayerRows && !(is_step(rows) && fits_mamba2_step(layer))) return false;
+  if (layer.conv_weight.rows != 4) return false;
   // In bfloat16, or quantized and widened to it.
   if (layer.in_proj->dtype() == DType::f32 || layer.out_proj->dtype() == DType::f32) return false;
   if (model % 8 != 0 || inner % 8 != 0 || shape.channels % 8 != 0 || shape.states % 8 != 0) return false;
@@ -92,7 +94,8 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
   }
   cuda::Context& context = cuda::Context::get();
   const std::int64_t heads = std::ssize(layer.A), states = layer.conv_weight.cols - std::ssize(layer.D);
-  if (!cuda::can_use_panels(context, static_cast<int>(states / (2 * layer.groups)))) return false;
+  const bool is_short = rows.offsets.back() < cuda::kLeastLayerRows;
+  if (!is_short && !cuda::can_use_panels(context, static_cast<int>(states / (2 * layer.groups)))) return false;
   for (const void* data : {static_cast<const void*>(layer.norm), static_cast<const void*>(layer.gate_norm),
                            static_cast<const void*>(layer.conv_weight.data), static_cast<const void*>(layer.conv_bias),
                            static_cast<const void*>(stream.residual.data), static_cast<const void*>(stream.h.data)}) {
@@ -103,6 +106,11 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
   }
   if (layer.conv_weight.stride % 4 != 0 || stream.residual.stride % 4 != 0 || stream.h.stride % 4 != 0) return false;
   const std::int64_t total = rows.offsets.back(), model = stream.residual.cols;
+  if (total < cuda::kLeastLayerRows) {
+    if (rows.multiplicity != nullptr) return false;
+    cuda::mamba2_step(context, layer, stream, conv_states, rows, cuda::StepRoom(layer, total, arena));
+    return true;
+  }
   const cuda::LayerRoom room(layer, total, arena);
   const auto& in = cuda::PackedRows::of(*layer.in_proj);
   const auto& out = cuda::PackedRows::of(*layer.out_proj);

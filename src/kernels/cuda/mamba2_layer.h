@@ -8,7 +8,7 @@
 
 namespace molt::cuda {
 
-/// Fewer rows are decoding, where other kernels are faster.
+/// Fewer rows are taken together only where they are a step (mamba2_step.h).
 constexpr std::int64_t kLeastLayerRows = 17;
 
 /// Whether layers of this shape, `rows` rows at a time, are taken together on a device of compute capability 9.0.

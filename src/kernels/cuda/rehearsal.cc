@@ -4,6 +4,7 @@
 #include "base/registry.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/mamba2_layer.h"
+#include "kernels/cuda/mamba2_step.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/rehearsal_backend.h"
 #include "kernels/shapes.h"
@@ -42,6 +43,10 @@ class CudaRehearsal final : public RehearsalBackend {
                     const ScanRows& rows, Arena& arena) const override {
     if (precision_ != DType::bf16 || rows.wanted != nullptr || !cuda::fits_mamba2_layer(layer, stream, rows)) {
       return false;
+    }
+    if (rows.offsets.back() < cuda::kLeastLayerRows) {
+      const cuda::StepRoom room(layer, rows.offsets.back(), arena);
+      return true;
     }
     const cuda::LayerRoom room(layer, rows.offsets.back(), arena);
     need(cuda::ssd_sums_scratch(rows.offsets.back(), room.shape.heads, room.shape.groups));
