@@ -9,6 +9,8 @@ pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 find_package(Eigen3 3.3 REQUIRED NO_MODULE)
 if(MOLT_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES ${MOLT_CUDA_ARCHITECTURES})
+  # Some instructions of 9.0 are this one's alone, which its name has to say.
+  list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "^90$" "90a-real")
   enable_language(CUDA)
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc can
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)

@@ -31,8 +31,10 @@
 #include <string_view>
 
 #include "kernels/kv_cache.h"
+#include "kernels/mamba2_layer.h"
 #include "kernels/random_rounding.h"
 #include "molt/types.h"
+#include "tensor/arena.h"
 #include "tensor/memory.h"
 #include "tensor/quantized_matrix.h"
 #include "tensor/tensor.h"
@@ -184,6 +186,15 @@ class Backend {
   virtual void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
                    Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
                    Matrix<float> y) const = 0;
+
+  /// A Mamba-2 layer as a whole, where a backend gains by taking its ops together: with rows that pass between them in
+  /// the precision of its products, say. False, and nothing is done, where it does not; then it goes op by op. The
+  /// stream is changed as `stream` says. `conv_states`: as of causal_conv; `rows`: as of ssd, all wanted. Scratch
+  /// memory comes from `arena` and is not given back.
+  virtual bool mamba2_layer(const Mamba2Layer& /*layer*/, const LayerStream& /*stream*/,
+                            std::span<float* const> /*conv_states*/, const ScanRows& /*rows*/, Arena& /*arena*/) const {
+    return false;
+  }
 
   // Attention, along sequences: what a sequence's rows see of each other and of all that came before them.
 

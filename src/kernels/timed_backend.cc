@@ -151,6 +151,26 @@ void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<
        [&] { timed_->ssd(x, dt, A, B, C, groups, D, rows, y); });
 }
 
+bool TimedBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream,
+                                std::span<float* const> conv_states, const ScanRows& rows, Arena& arena) const {
+  const auto start = std::chrono::steady_clock::now();
+  if (!timed_->mamba2_layer(layer, stream, conv_states, rows, arena)) return false;
+  timed_->finish();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  // The stream in and out, weights and states; products, the scan's recurrence, and little else.
+  const double inner = real(std::ssize(layer.D)), conv = real(layer.conv_weight.cols);
+  const double states = (conv - inner) / real(2 * layer.groups);
+  const double bytes = kFloat * (2 * elements(stream.residual) + 2 * states_of(rows) * inner * states) +
+                       real(layer.in_proj->bytes() + layer.out_proj->bytes());
+  double flops_a_row = inner * 5 * states + conv * (2 * real(layer.conv_weight.rows) + kSilu) + inner * (kSilu + 4);
+  for (const PackedMatrix* w : {layer.in_proj, layer.out_proj}) {
+    flops_a_row += 2 * real(w->out_features()) * real(w->in_features());
+  }
+  count("mamba2_layer", {stream.residual.cols, std::ssize(layer.D)}, {bytes, real(stream.residual.rows) * flops_a_row},
+        seconds);
+  return true;
+}
+
 void TimedBackend::rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved,
                         Offsets offsets, std::span<const std::int64_t> first) const {
   const double turned = real(x.rows * heads) * 2 * real(std::ssize(frequencies));

@@ -58,6 +58,12 @@ struct BlockInput {
   bool has_writes() const { return !writes.empty(); }
 };
 
+/// The norm before a block.
+struct LayerNorm {
+  const float* weight;  // [d_model]
+  float eps;
+};
+
 /// Which sides of a scan somebody looks at.
 struct ScanSides {
   bool output = false;  // y
@@ -115,6 +121,13 @@ class Block {
   /// given back: the caller has a Scope around the call.
   virtual void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
                        const ScanView& scan = {}) const = 0;
+
+  /// The norm before the block and the block, on a stream: for blocks and backends that take these together where all
+  /// rows run in full (Backend::mamba2_layer). False, and nothing is done, elsewhere. input.x is not used.
+  virtual bool forward_layer(const Backend& /*backend*/, const LayerNorm& /*norm*/, const LayerStream& /*stream*/,
+                             const BlockInput& /*input*/, Arena& /*arena*/) const {
+    return false;
+  }
 
   /// Whether it has a scan, on whose states and heads token reduction works. The members below are only for such blocks
   /// (blocks/scanless.h).

@@ -78,44 +78,57 @@ Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) cons
 
 void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
                              Router* router) const {
+  bool h_pending = first > 0;
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
     const Arena::Scope scope(arena);
     const LayerRows rows = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
     if (rows.offsets.back() == 0) continue;
     const ScanSides sides = router != nullptr ? router->looks_at(i) : ScanSides{};
     const ScanView scan = block(i).scan_room(sides, rows.offsets.back(), stream.residual.rows, arena);
+    // Where a router moves rows, h goes with them.
+    const LayerStream whole{stream.residual, stream.h, h_pending, router != nullptr || i + 1 == config_.n_layer};
     for (const RowSlice& slice : cut_rows(rows.offsets, backend_->rows_at_once())) {
-      forward_slice(i, batch, rows, slice, stream, scan, arena);
+      h_pending = forward_slice(i, batch, rows, slice, whole, scan, arena);
     }
     if (router != nullptr) router->leave(i, block(i), scan, stream);
   }
 }
 
-void ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
-                              const Stream& stream, const ScanView& scan, Arena& arena) const {
+bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
+                              const LayerStream& whole, const ScanView& scan, Arena& arena) const {
   const Arena::Scope scope(arena);
   const Layer& layer = layers_[static_cast<std::size_t>(i)];
   const SlicedRows sliced(rows, slice);
   const LayerRows& part = sliced.rows();
-  const Matrix<float> residual = stream.residual.row_range(sliced.full_begin(), sliced.full_end());
-  const Matrix<float> h = stream.h.row_range(sliced.full_begin(), sliced.full_end());
-  const Matrix<float> normed = arena.matrix(residual.rows, residual.cols);
-  if (i == 0) {
-    backend_->rms_norm(residual, layer.norm.as<float>(), config_.norm_eps, normed);
+  LayerStream stream = whole;
+  for (Matrix<float>* branch : {&stream.residual, &stream.h}) {
+    *branch = branch->row_range(sliced.full_begin(), sliced.full_end());
+  }
+  const LayerSequences sequences = layer_sequences(batch, i, slice);
+  BlockInput input{.x = {},
+                   .offsets = part.offsets,
+                   .states = {sequences.states, batch.ssm, sequences.rounding, sequences.kv},
+                   .full = part.full,
+                   .writes = {},
+                   .wanted = part.wanted,
+                   .multiplicity = part.multiplicity};
+  const LayerNorm norm{layer.norm.as<float>(), config_.norm_eps};
+  const bool looked_at = scan.has_output() || scan.has_input();
+  if (!looked_at && part.writes.empty() && layer.block->forward_layer(*backend_, norm, stream, input, arena)) {
+    return stream.leaves_h;
+  }
+  const Matrix<float> normed = arena.matrix(stream.residual.rows, stream.residual.cols);
+  if (stream.h_pending) {
+    backend_->add_rms_norm(stream.residual, stream.h, norm.weight, norm.eps, normed);
   } else {
-    backend_->add_rms_norm(residual, h, layer.norm.as<float>(), config_.norm_eps, normed);
+    backend_->rms_norm(stream.residual, norm.weight, norm.eps, normed);
   }
   const std::vector<WriteRows> writes = norm_unmapped(part.writes, layer, arena);
-  const LayerSequences sequences = layer_sequences(batch, i, slice);
-  layer.block->forward(*backend_,
-                       {.x = normed,
-                        .offsets = part.offsets,
-                        .states = {sequences.states, batch.ssm, sequences.rounding, sequences.kv},
-                        .full = part.full,
-                        .writes = writes,
-                        .wanted = part.wanted,
-                        .multiplicity = part.multiplicity},
-                       arena, h, scan.rows(slice.begin, slice.end, sliced.full_begin(), sliced.full_end()));
+  input.x = normed;
+  input.writes = writes;
+  layer.block->forward(*backend_, input, arena, stream.h,
+                       scan.rows(slice.begin, slice.end, sliced.full_begin(), sliced.full_end()));
+  return true;
 }
 
 ModelCore::LayerSequences ModelCore::layer_sequences(const Batch& batch, std::int64_t layer,

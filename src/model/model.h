@@ -95,9 +95,10 @@ class ModelCore {
   };
   LayerSequences layer_sequences(const Batch& batch, std::int64_t layer, const RowSlice& slice) const;
 
-  /// One layer of a pass on the slice's rows: the norm in front of it, which adds h to the residual, and its block.
-  void forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
-                     const Stream& stream, const ScanView& scan, Arena& arena) const;
+  /// One layer of a pass on the slice's rows: the norm in front of it, which adds a pending h to the residual, and its
+  /// block. `whole`: of all rows. Returns whether h is pending behind it.
+  bool forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
+                     const LayerStream& whole, const ScanView& scan, Arena& arena) const;
 
   /// The rows that only write, as the layer's block takes them: normed where no map stands before it.
   std::vector<WriteRows> norm_unmapped(std::span<const WriteRows> writes, const Layer& layer, Arena& arena) const;

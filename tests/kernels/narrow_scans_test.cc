@@ -15,23 +15,26 @@ TEST_P(NarrowScans, AreWithinTheRoundingOfTheirInputs) {
   const auto narrow = make_backend(GetParam())->suited_to(DType::bf16);
   ASSERT_NE(narrow, nullptr);
   for (const Steps steps : {Steps::usual, Steps::tiny, Steps::huge, Steps::mixed}) {
+    // The last two have heads enough for a device to take two at a time.
     for (const SsdExtents e : {SsdExtents{1, 64, 128, 1},
                                {4, 19, 7, 2},
                                {2, 80, 33, 2},
                                {3, 64, 200, 1},
                                {2, 80, 32, 2},
                                {4, 48, 64, 1},
-                               {1, 16, 96, 1}}) {
+                               {1, 16, 96, 1},
+                               {64, 21, 40, 2},
+                               {64, 8, 72, 1}}) {
       for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{200}, {9, 0, 64, 1, 130}}) {
         const std::int64_t rows = offsets_of(lengths).back();
         const SsdProblem problem(rows, e, {.steps = steps, .D = true, .m = true, .seed = 31});
         const auto want = problem.run_batch(*reference, lengths);
         const auto got = problem.run_batch(*narrow, lengths);
         ASSERT_TRUE(got.intact);
-        // Three roundings of 2^-9 each, of sums of many.
-        expect_close(got.y, want.y, 0.04, "y");
+        // Three roundings of 2^-9 each, of sums of many; the worst of several hundred thousand.
+        expect_close(got.y, want.y, 0.06, "y");
         for (std::size_t s = 0; s < lengths.size(); ++s) {
-          expect_close(got.states[s], want.states[s], 0.04, "state " + std::to_string(s));
+          expect_close(got.states[s], want.states[s], 0.06, "state " + std::to_string(s));
         }
         if (HasFatalFailure()) return;
       }

@@ -29,11 +29,6 @@ void for_elements(std::int64_t rows, std::int64_t cols, const char* name, Body b
   launch_early(Context::get(), name, elements_kernel<Body>, grid, kThreads, 0, rows, cols, body);
 }
 
-/// log(1 + exp(v)), exact to rounding at both ends.
-__device__ float softplus_of(float v) {
-  return v > 20.0F ? v : log1pf(expf(v));
-}
-
 struct SiluGate {
   Rows<const float> x, z;
   Rows<float> y;

@@ -48,9 +48,11 @@ Context::Context() {
   check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device), "asking the GPU for its size");
   check(cudaDeviceGetAttribute(&block_shared_bytes_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "asking the GPU for its shared memory");
-  int major = 0;
+  int major = 0, minor = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking the GPU what it is");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "asking the GPU what it is");
   starts_early_ = major >= 9;
+  is_hopper_ = major == 9 && minor == 0;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   check(cublasLtCreate(&blas_), "starting");
   check(cudaMalloc(&blas_memory_, kBlasBytes), "memory for matrix products");

@@ -39,6 +39,8 @@ class Context {
   int processors() const { return processors_; }
   /// Whether a kernel can start before the one before it has ended.
   bool starts_early() const { return starts_early_; }
+  /// Whether it is of compute capability 9.0.
+  bool is_hopper() const { return is_hopper_; }
   int block_shared_bytes() const { return block_shared_bytes_; }
 
   static constexpr std::int64_t kRingBytes = std::int64_t{8} << 20;
@@ -78,6 +80,7 @@ class Context {
   MatmulPlans matmul_plans_;
   int processors_ = 0;
   bool starts_early_ = false;
+  bool is_hopper_ = false;
   int block_shared_bytes_ = 0;
   std::byte* scratch_ = nullptr;
   std::int64_t scratch_bytes_ = 0;

@@ -19,6 +19,7 @@ struct Rows {
   std::int64_t stride;
 
   Rows(const Matrix<T>& m) : data(m.data), stride(m.stride) {}  // NOLINT(google-explicit-constructor)
+  Rows(T* rows, std::int64_t step) : data(rows), stride(step) {}
   __device__ T* row(std::int64_t t) const { return data + t * stride; }
 };
 
@@ -96,7 +97,25 @@ __device__ inline float power_of_2(float v) {
 }
 
 __device__ inline float silu(float v) {
-  return v / (1.0F + __expf(-v));
+  return __fdividef(v, 1.0F + __expf(-v));
+}
+
+/// log(1 + exp(v)), exact to rounding at both ends.
+__device__ inline float softplus_of(float v) {
+  return v > 20.0F ? v : log1pf(expf(v));
+}
+
+/// Has the blocks of a grid bring memory into the cache that all multiprocessors share, each a part; on compute
+/// capability 9.0. Both are multiples of 16 bytes.
+__device__ inline void fetch_ahead(const void* from, std::int64_t bytes, unsigned block, unsigned blocks) {
+#if __CUDA_ARCH__ >= 900
+  constexpr std::int64_t kPiece = 1 << 14;
+  if (threadIdx.x != 0) return;
+  for (std::int64_t begin = block * kPiece; begin < bytes; begin += blocks * kPiece) {
+    const auto size = static_cast<unsigned>(bytes - begin < kPiece ? bytes - begin : kPiece);
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(static_cast<const char*>(from) + begin), "r"(size));
+  }
+#endif
 }
 
 inline unsigned blocks_for(std::int64_t items, int per_block) {

@@ -1,7 +1,9 @@
-// Matrix products. A few rows, as in decoding, are bound by reading the weights once. More rows go to cuBLASLt, in
-// float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
+// Matrix products. A few rows, as in decoding, have kernels of their own (matmul_few.cu, matmul_tiles.cu). More rows go
+// to cuBLASLt, in float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/matmul_few.h"
+#include "kernels/cuda/matmul_stream.h"
 #include "kernels/cuda/matmul_tiles.h"
 #include "kernels/cuda/packed_matrix.h"
 #include "kernels/cuda/products.h"
@@ -13,175 +15,6 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kFewRows = 4;
-
-// --- A few rows.
-
-/// Weights from 16 bytes.
-template <class T>
-struct Pack;
-template <>
-struct Pack<float> {
-  static constexpr int kCount = 4;
-  static __device__ void unpack(uint4 v, float (&values)[4]) {
-    values[0] = __uint_as_float(v.x), values[1] = __uint_as_float(v.y);
-    values[2] = __uint_as_float(v.z), values[3] = __uint_as_float(v.w);
-  }
-};
-template <>
-struct Pack<__nv_bfloat16> {
-  static constexpr int kCount = 8;
-  static __device__ void unpack(uint4 v, float (&values)[8]) {
-    const unsigned words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      values[2 * i] = __uint_as_float(words[i] << 16);
-      values[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000U);
-    }
-  }
-};
-
-constexpr int kSlices = 4;                       // of an output's weights, a warp each
-constexpr int kTeams = kThreads / 32 / kSlices;  // of warps, with outputs of their own
-
-/// What a kernel of few rows takes at a time.
-template <int kPacks>
-struct Few {
-  static constexpr int kEach = kPacks <= 5 ? 2 : 1;  // outputs of a team
-  static constexpr int kOutputs = kTeams * kEach;    // of a block
-};
-
-/// y[t, n] for kRows rows. The rows of x stand in shared memory, rounded as T is; weights are fetched a turn ahead, the
-/// first ones before the kernel before this one has ended. kPacks: of 16 bytes, that a lane takes of a slice.
-template <class T, int kRows, int kPacks>
-__global__ void __launch_bounds__(kThreads)
-    few_rows_kernel(Rows<const float> x, int in, const T* w, std::int64_t w_stride, const float* bias, int outputs,
-                    Rows<float> y) {
-  constexpr int kCount = Pack<T>::kCount, kEach = Few<kPacks>::kEach, kOutputs = Few<kPacks>::kOutputs;
-  extern __shared__ __align__(16) unsigned char memory[];
-  T* const inputs = reinterpret_cast<T*>(memory);  // [kRows, w_stride]
-  __shared__ float parts[2][kOutputs][kSlices][kRows];
-  const int padded = static_cast<int>(w_stride);
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int slice = warp % kSlices, team = warp / kSlices;
-  // A lane's packs: kSlices * 32 of them apart, the slices interleaved.
-  const auto place = [&](int i) { return ((i * kSlices + slice) * 32 + lane) * kCount; };
-  uint4 ahead[kEach][kPacks];
-  const auto fetch = [&](int first) {
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-      const int n = first + team * kEach + e;
-#pragma unroll
-      for (int i = 0; i < kPacks; ++i) {
-        ahead[e][i] = {0, 0, 0, 0};
-        if (n >= outputs || place(i) >= padded) continue;
-        ahead[e][i] = __ldcs(reinterpret_cast<const uint4*>(w + n * w_stride + place(i)));
-      }
-    }
-  };
-  let_next_start();
-  fetch(static_cast<int>(blockIdx.x) * kOutputs);
-  wait_for_previous();
-#pragma unroll
-  for (int t = 0; t < kRows; ++t) {
-    for (int k = threadIdx.x; k < padded; k += kThreads) {
-      inputs[t * padded + k] = static_cast<T>(k < in ? x.row(t)[k] : 0.0F);
-    }
-  }
-  __syncthreads();
-  const int step = static_cast<int>(gridDim.x) * kOutputs;
-  for (int first = static_cast<int>(blockIdx.x) * kOutputs, round = 0; first < outputs; first += step, round ^= 1) {
-    float sums[kEach][kRows] = {};
-    uint4 now[kEach][kPacks];
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-#pragma unroll
-      for (int i = 0; i < kPacks; ++i) now[e][i] = ahead[e][i];
-    }
-    fetch(first + step);
-#pragma unroll
-    for (int i = 0; i < kPacks; ++i) {
-      if (place(i) >= padded) break;
-      float weights[kEach][kCount];
-#pragma unroll
-      for (int e = 0; e < kEach; ++e) Pack<T>::unpack(now[e][i], weights[e]);
-#pragma unroll
-      for (int t = 0; t < kRows; ++t) {
-        float v[kCount];
-        Pack<T>::unpack(*reinterpret_cast<const uint4*>(inputs + t * padded + place(i)), v);
-#pragma unroll
-        for (int e = 0; e < kEach; ++e) {
-#pragma unroll
-          for (int k = 0; k < kCount; ++k) sums[e][t] += weights[e][k] * v[k];
-        }
-      }
-    }
-#pragma unroll
-    for (int e = 0; e < kEach; ++e) {
-#pragma unroll
-      for (int t = 0; t < kRows; ++t) {
-        const float sum = warp_sum(sums[e][t]);
-        if (lane == 0) parts[round][team * kEach + e][slice][t] = sum;
-      }
-    }
-    __syncthreads();
-    const int e = lane / kRows, t = lane % kRows, n = first + team * kEach + e;
-    if (slice == 0 && e < kEach && n < outputs) {
-      float sum = bias == nullptr ? 0.0F : bias[n];
-#pragma unroll
-      for (int s = 0; s < kSlices; ++s) sum += parts[round][team * kEach + e][s][t];
-      y.row(t)[n] = sum;
-    }
-  }
-}
-
-constexpr int kMostPacks = 10;
-
-template <class T, int kRows, int kPacks>
-void launch_few(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
-  const Context& context = Context::get();
-  const auto shared = static_cast<std::size_t>(kRows * w.stride() * size_of(w.stored()));
-  const auto kernel = few_rows_kernel<T, kRows, kPacks>;
-  if (shared > 47 << 10) {
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "shared memory of a product");
-  }
-  const unsigned most = static_cast<unsigned>(context.processors()) * 4;
-  const unsigned grid = std::min(blocks_for(y.cols, Few<kPacks>::kOutputs), most);
-  launch_early(context, "matmul of a few rows", kernel, grid, kThreads, shared, x, static_cast<int>(x.cols),
-               reinterpret_cast<const T*>(w.row(first)), w.stride(), bias, static_cast<int>(y.cols), y);
-}
-
-/// Packs that a lane takes of a slice.
-std::int64_t packs(const PackedRows& w) {
-  const std::int64_t at_once = 32 * kSlices * 16 / size_of(w.stored());
-  return (w.stride() + at_once - 1) / at_once;
-}
-
-template <class T, int kRows>
-void few_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
-  if (packs(w) <= 3) return launch_few<T, kRows, 3>(x, w, bias, y, first);
-  if (packs(w) <= 5) return launch_few<T, kRows, 5>(x, w, bias, y, first);
-  launch_few<T, kRows, kMostPacks>(x, w, bias, y, first);
-}
-
-template <class T>
-void few_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
-  switch (x.rows) {
-    case 1: return few_rows<T, 1>(x, w, bias, y, first);
-    case 2: return few_rows<T, 2>(x, w, bias, y, first);
-    case 3: return few_rows<T, 3>(x, w, bias, y, first);
-    default: return few_rows<T, 4>(x, w, bias, y, first);
-  }
-}
-
-/// Whether few_rows takes them.
-bool are_few(Matrix<const float> x, const PackedRows& w) {
-  return x.rows <= kFewRows && packs(w) <= kMostPacks &&
-         x.rows * w.stride() * size_of(w.stored()) < Context::get().block_shared_bytes() - (1 << 10);
-}
-
-// --- Many rows.
 
 /// Rows of x as `T`, padded with zeros to `to_cols`.
 template <class T>
@@ -242,7 +75,7 @@ MatmulPlan make_plan(Context& context, const MatmulKey& key, std::int64_t w_stri
         "describing a product");
   plan.w = layout(type, key.in, key.out, w_stride);
   plan.x = layout(type, key.in, key.rows, key.x_stride);
-  plan.y = layout(CUDA_R_32F, key.out, key.rows, key.y_stride);
+  plan.y = layout(key.narrow_y != 0 ? CUDA_R_16BF : CUDA_R_32F, key.out, key.rows, key.y_stride);
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -273,16 +106,16 @@ std::int64_t alignment_of(const void* data, std::int64_t stride_bytes) {
   return alignment;
 }
 
-/// y = x * w^T as `key` describes them.
-void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, float* y) {
+/// y = x * w^T (+ y) as `key` describes them.
+void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, void* y, bool adds = false) {
   Context& context = Context::get();
   auto plan = context.matmul_plans().find(key);
   if (plan == context.matmul_plans().end()) {
     plan = context.matmul_plans().emplace(key, make_plan(context, key, w_stride)).first;
   }
-  const float one = 1, zero = 0;
+  const float one = 1, own = adds ? 1 : 0;
   const MatmulPlan& p = plan->second;
-  check(cublasLtMatmul(context.blas(), p.operation, &one, w, p.w, x, p.x, &zero, y, p.y, y, p.y, &p.algorithm,
+  check(cublasLtMatmul(context.blas(), p.operation, &one, w, p.w, x, p.x, &own, y, p.y, y, p.y, &p.algorithm,
                        context.blas_memory(), Context::kBlasBytes, context.stream()),
         "matmul");
 }
@@ -299,8 +132,8 @@ void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Ma
     x_stride = w.stride();
   }
   // Inputs are padded with zeros, as weights are: all of them are summed.
-  const MatmulKey key{
-      x.rows, y.cols, w.stride(), x_stride, y.stride, narrow ? 1 : 0, alignment_of(y.data, y.stride * 4)};
+  const MatmulKey key{x.rows,   y.cols,         w.stride(), x_stride,
+                      y.stride, narrow ? 1 : 0, 0,          alignment_of(y.data, y.stride * 4)};
   multiply(input, w.row(first), w.stride(), key, y.data);
   if (bias != nullptr) {
     bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, context.stream()>>>(y, bias + first,
@@ -312,7 +145,19 @@ void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Ma
 }  // namespace
 
 void product_f32(const float* x, std::int64_t rows, const float* w, std::int64_t out, std::int64_t in, float* y) {
-  multiply(x, w, in, {rows, out, in, in, out, 0, alignment_of(y, out * 4)}, y);
+  multiply(x, w, in, {rows, out, in, in, out, 0, 0, alignment_of(y, out * 4)}, y);
+}
+
+void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedRows& w, std::int64_t first,
+                    std::int64_t out, Rows<__nv_bfloat16> y) {
+  const MatmulKey key{rows, out, w.stride(), x.stride, y.stride, 1, 1, alignment_of(y.data, y.stride * 2)};
+  multiply(x.data, w.row(first), w.stride(), key, y.data);
+}
+
+void product_wide(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedRows& w, std::int64_t first,
+                  std::int64_t out, Rows<float> y, bool adds) {
+  const MatmulKey key{rows, out, w.stride(), x.stride, y.stride, 1, 0, alignment_of(y.data, y.stride * 4)};
+  multiply(x.data, w.row(first), w.stride(), key, y.data, adds);
 }
 
 }  // namespace cuda
@@ -323,9 +168,10 @@ void CudaBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const flo
   if (y.rows == 0 || y.cols == 0) return;
   const auto& rows = cuda::PackedRows::of(w);
   const float* const part = bias == nullptr ? nullptr : bias + first_out;
-  if (cuda::are_few(x, rows)) {
-    rows.stored() == DType::f32 ? cuda::few_rows<float>(x, rows, part, y, first_out)
-                                : cuda::few_rows<__nv_bfloat16>(x, rows, part, y, first_out);
+  // Rounding x first takes another kernel, which large matrices are worth.
+  const bool streams = y.cols >= 4096 && cuda::can_stream(cuda::Context::get(), x.rows, rows);
+  if (!streams && cuda::are_few(x.rows, rows)) {
+    cuda::few_rows(x, rows, part, y, first_out);
   } else if (cuda::are_tile(x, rows)) {
     cuda::tile_matmul(x, rows, part, y, first_out);
   } else {

@@ -14,6 +14,7 @@ struct MatmulKey {
   std::int64_t rows, out, in;       // T, N, K
   std::int64_t x_stride, y_stride;  // elements
   std::int64_t narrow;              // 1: bf16 inputs, 0: f32
+  std::int64_t narrow_y;            // 1: y in bf16, 0: f32
   std::int64_t y_alignment;         // bytes, at most 256
   auto operator<=>(const MatmulKey&) const = default;
 };

@@ -7,6 +7,7 @@
 #include "kernels/cuda/matmul_tiles.h"
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/matmul_stream.h"
 #include "kernels/cuda/tensor_cores.cuh"
 
 namespace molt::cuda {
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kRows = 16;
+constexpr int kRows = kTileRows;
 constexpr int kOutputs = 16;
 constexpr int kStep = 32;  // inputs that a warp takes at a time
 constexpr int kAhead = 5;  // steps whose weights are on their way
@@ -29,9 +30,13 @@ __global__ void __launch_bounds__(kThreads)
   to[t * stride + k] = __float2bfloat16_rn(t < rows && k < in ? x.row(t)[k] : 0.0F);
 }
 
-__global__ void __launch_bounds__(kThreads) tile_kernel(const __nv_bfloat16* x, const __nv_bfloat16* w, int stride,
-                                                        const float* bias, int rows, int outputs, Rows<float> y) {
+/// x [16, stride]; what lies behind its `rows` rows does not matter.
+__global__ void __launch_bounds__(kThreads)
+    tile_kernel(const __nv_bfloat16* x, const __nv_bfloat16* w, int stride, int rows,
+                const __grid_constant__ StepOutput out, const __grid_constant__ StateShift shift) {
+  const int outputs = out.outputs;
   __shared__ float parts[kWarps][kRows][kOutputs + 1];
+  __shared__ float scales[kRows];
   const Lane lane;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int n0 = static_cast<int>(blockIdx.x) * kOutputs;
@@ -52,6 +57,13 @@ __global__ void __launch_bounds__(kThreads) tile_kernel(const __nv_bfloat16* x, 
     }
   }
   wait_for_previous();
+  shift.run();
+  if (out.squares != nullptr) {
+    for (int t = warp; t < rows; t += kWarps) {
+      const float scale = out.scale(t);
+      if (threadIdx.x % 32 == 0) scales[t] = scale;
+    }
+  }
   float sums[2][4] = {};
   for (int first = warp; first < steps; first += kAhead * kWarps) {
 #pragma unroll
@@ -78,10 +90,10 @@ __global__ void __launch_bounds__(kThreads) tile_kernel(const __nv_bfloat16* x, 
   __syncthreads();
   const int t = static_cast<int>(threadIdx.x) / kOutputs, n = static_cast<int>(threadIdx.x) % kOutputs;
   if (t >= rows || n0 + n >= outputs) return;
-  float sum = bias == nullptr ? 0.0F : bias[n0 + n];
+  float sum = 0;
 #pragma unroll
   for (int k = 0; k < kWarps; ++k) sum += parts[k][t][n];
-  y.row(t)[n0 + n] = sum;
+  out.put(t, n0 + n, sum, out.squares != nullptr ? scales[t] : 1.0F);
 }
 static_assert(kThreads == kRows * kOutputs);
 
@@ -99,8 +111,17 @@ void tile_matmul(Matrix<const float> x, const PackedRows& w, const float* bias, 
   launch_early(context, "rounding the input of a product", round_kernel,
                dim3(blocks_for(stride, kThreads), static_cast<unsigned>(kRows)), kThreads, 0, x, rows,
                static_cast<int>(x.cols), rounded, stride);
+  const StepOutput out{.bias = bias, .y = y, .outputs = static_cast<int>(y.cols)};
+  if (can_stream(context, x.rows, w)) return stream_product(context, rounded, x.rows, w, first, out, {});
   launch_early(context, "matmul of a tile of rows", tile_kernel, blocks_for(y.cols, kOutputs), kThreads, 0, rounded,
-               reinterpret_cast<const __nv_bfloat16*>(w.row(first)), stride, bias, rows, static_cast<int>(y.cols), y);
+               reinterpret_cast<const __nv_bfloat16*>(w.row(first)), stride, rows, out, StateShift{});
+}
+
+void tile_product(const Context& context, const __nv_bfloat16* x, std::int64_t rows, const PackedRows& w,
+                  const StepOutput& out, const StateShift& shift) {
+  launch_early(context, "matmul of a tile of rows", tile_kernel, blocks_for(out.outputs, kOutputs), kThreads, 0, x,
+               reinterpret_cast<const __nv_bfloat16*>(w.row(0)), static_cast<int>(w.stride()), static_cast<int>(rows),
+               out, shift);
 }
 
 }  // namespace molt::cuda

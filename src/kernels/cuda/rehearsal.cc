@@ -3,6 +3,8 @@
 
 #include "base/registry.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/mamba2_layer.h"
+#include "kernels/cuda/mamba2_step.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/rehearsal_backend.h"
 #include "kernels/shapes.h"
@@ -34,6 +36,21 @@ class CudaRehearsal final : public RehearsalBackend {
            Matrix<const float> /*C*/, std::int64_t groups, std::span<const float> /*D*/, const ScanRows& /*rows*/,
            Matrix<float> /*y*/) const override {
     need(cuda::ssd_scratch(x.rows, shapes::check_ssd(x, dt, A, B, groups), precision_));
+  }
+
+  /// As on compute capability 9.0; older devices need more.
+  bool mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> /*conv_states*/,
+                    const ScanRows& rows, Arena& arena) const override {
+    if (precision_ != DType::bf16 || rows.wanted != nullptr || !cuda::fits_mamba2_layer(layer, stream, rows)) {
+      return false;
+    }
+    if (rows.offsets.back() < cuda::kLeastLayerRows) {
+      const cuda::StepRoom room(layer, rows.offsets.back(), arena);
+      return true;
+    }
+    const cuda::LayerRoom room(layer, rows.offsets.back(), arena);
+    need(cuda::ssd_sums_scratch(rows.offsets.back(), room.shape.heads, room.shape.groups));
+    return true;
   }
 
  private:

@@ -32,6 +32,11 @@ inline std::int64_t ssd_row_elements(const shapes::SsdShape& shape, DType precis
          2 * shape.groups * padded_inputs(shape.states, precision) + shape.groups * kChunkRows;
 }
 
+/// Of the dual scan in chunks, of rows in bfloat16 that are laid out.
+inline std::int64_t ssd_sums_scratch(std::int64_t rows, std::int64_t heads, std::int64_t groups) {
+  return rows * (16 * heads + groups * kChunkRows * 2);
+}
+
 /// Of the dual scan in chunks.
 inline std::int64_t ssd_scratch(std::int64_t rows, const shapes::SsdShape& shape, DType precision) {
   return rows * (16 * shape.heads + ssd_row_elements(shape, precision) * size_of(precision));

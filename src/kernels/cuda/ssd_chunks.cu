@@ -358,6 +358,11 @@ template <class Math, int kStates>
 void launch(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, int least_rows) {
   const auto layout = lay_out<typename Math::Element>(context, table, ssd);
   multiply_rows<Math, kStates>(context, table, layout, least_rows);
+  if constexpr (sizeof(typename Math::Element) == 2) {
+    if (can_use_panels(context, ssd.states)) {
+      return ssd_panels(context, table, ssd, layout, ssd.y, rounded, least_rows);
+    }
+  }
   const auto kernel = chunk_kernel<Math, kStates>;
   constexpr int kBytes = sizeof(Shared<Math, kStates>);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "shared memory of ssd");
@@ -386,6 +391,13 @@ bool can_chunk(const Context& context, const Ssd& ssd, bool narrow) {
   if (ssd.states > 256) return false;
   const int bytes = narrow ? shared_bytes<Narrow>(ssd.states) : shared_bytes<Exact>(ssd.states);
   return bytes <= context.block_shared_bytes();
+}
+
+void multiply_rows(Context& context, const SequenceTable& table, const SsdLayout<__nv_bfloat16>& layout,
+                   int least_rows) {
+  if (layout.states <= 64) return multiply_rows<Narrow, 64>(context, table, layout, least_rows);
+  if (layout.states <= 128) return multiply_rows<Narrow, 128>(context, table, layout, least_rows);
+  multiply_rows<Narrow, 256>(context, table, layout, least_rows);
 }
 
 void ssd_chunks(Context& context, const SequenceTable& table, const Ssd& ssd, bool rounded, bool narrow,

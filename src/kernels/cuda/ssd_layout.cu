@@ -52,34 +52,54 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(Ssd ssd, SsdLayout<Eleme
   }
 }
 
-/// A thread sums a head's steps over a chunk, in double precision.
+constexpr int kParts = 8;  // of a chunk
+constexpr int kPartRows = kChunkRows / kParts;
+
+/// A block sums the steps of 32 heads over a chunk, in double precision: a warp a part of the rows.
 template <class Element>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(32 * kParts)
     sums_kernel(const __grid_constant__ SequenceTable table, Ssd ssd, SsdLayout<Element> layout) {
-  const int h = static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x);
+  __shared__ double sums[kParts][32];
+  const int lane = static_cast<int>(threadIdx.x) % 32, part = static_cast<int>(threadIdx.x) / 32;
+  const int h = static_cast<int>(blockIdx.y) * 32 + lane;
   const int s = static_cast<int>(blockIdx.z);
-  const int first = table.offsets[s] + static_cast<int>(blockIdx.x) * kChunkRows;
-  const int end = min(first + kChunkRows, table.offsets[s + 1]);
-  if (h >= layout.heads || first >= end) return;
-  const double rate = static_cast<double>(ssd.A[h]) * kLog2e;
-  const auto exponent = [&](int t, float dt) {
-    const float m = ssd.multiplicity == nullptr ? 1.0F : ssd.multiplicity[t];
-    return static_cast<double>(dt) * static_cast<double>(m) * rate;
-  };
-  double cum = 0;
-#pragma unroll 8
-  for (int t = first; t < end; ++t) {
-    const float dt = ssd.dt.row(t)[h];
-    cum += exponent(t, dt);
-    const auto narrow = static_cast<float>(cum);
-    layout.steps(t, h) = {narrow, static_cast<float>(cum - static_cast<double>(narrow)), dt, 0};
+  const int chunk = table.offsets[s] + static_cast<int>(blockIdx.x) * kChunkRows;
+  const int end = min(chunk + kChunkRows, table.offsets[s + 1]);
+  if (chunk >= end) return;
+  const bool is_head = h < layout.heads;
+  const double rate = is_head ? static_cast<double>(ssd.A[h]) * kLog2e : 0.0;
+  float dt[kPartRows];
+  double exponents[kPartRows], sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPartRows; ++i) {
+    const int t = chunk + part * kPartRows + i;
+    dt[i] = is_head && t < end ? ssd.dt.row(t)[h] : 0.0F;
+    const float m = ssd.multiplicity == nullptr || t >= end ? 1.0F : ssd.multiplicity[t];
+    exponents[i] = static_cast<double>(dt[i]) * static_cast<double>(m) * rate;
+    sum += exponents[i];
   }
-  double later = 0;
-#pragma unroll 8
-  for (int t = end - 1; t >= first; --t) {
-    const float dt = ssd.dt.row(t)[h];
-    layout.steps(t, h).w = power_of_2(static_cast<float>(later)) * dt;
-    later += exponent(t, dt);
+  sums[part][lane] = sum;
+  __syncthreads();
+  double cum = 0, later = 0;
+#pragma unroll
+  for (int p = 0; p < kParts; ++p) {
+    if (p < part) cum += sums[p][lane];
+    if (p > part) later += sums[p][lane];
+  }
+  float behind[kPartRows];
+#pragma unroll
+  for (int i = kPartRows - 1; i >= 0; --i) {
+    behind[i] = power_of_2(static_cast<float>(later)) * dt[i];
+    later += exponents[i];
+  }
+#pragma unroll
+  for (int i = 0; i < kPartRows; ++i) {
+    const int t = chunk + part * kPartRows + i;
+    cum += exponents[i];
+    const auto narrow = static_cast<float>(cum);
+    if (is_head && t < end) {
+      layout.steps(t, h) = {narrow, static_cast<float>(cum - static_cast<double>(narrow)), dt[i], behind[i]};
+    }
   }
 }
 
@@ -88,7 +108,33 @@ bool in_fours(Rows<T> m) {
   return reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 4 == 0;
 }
 
+template <class Element>
+void sum_steps(const Context& context, const SequenceTable& table, const Ssd& ssd, const SsdLayout<Element>& layout) {
+  int longest = 0;
+  for (int s = 0; s < table.count; ++s) longest = std::max(longest, table.length(s));
+  const dim3 grid(blocks_for(longest, kChunkRows), blocks_for(ssd.heads, 32), static_cast<unsigned>(table.count));
+  sums_kernel<<<grid, 32 * kParts, 0, context.stream()>>>(table, ssd, layout);
+}
+
 }  // namespace
+
+SsdLayout<__nv_bfloat16> lay_over(Context& context, const SequenceTable& table, const Ssd& ssd, __nv_bfloat16* data) {
+  SsdLayout<__nv_bfloat16> layout{};
+  layout.data = data;
+  layout.first_row = table.offsets[0];
+  layout.heads = ssd.heads;
+  layout.groups = ssd.groups;
+  layout.channels = ssd.channels;
+  layout.states = ssd.states;
+  layout.stride = layout.heads * layout.channels + 2 * layout.groups * layout.states;
+  const std::int64_t rows = table.offsets[table.count] - layout.first_row;
+  std::byte* const room = context.scratch(ssd_sums_scratch(rows, ssd.heads, ssd.groups));
+  layout.sums = reinterpret_cast<float4*>(room);
+  layout.gram = reinterpret_cast<__nv_bfloat16*>(room + rows * ssd.heads * 16);
+  sum_steps(context, table, ssd, layout);
+  check_launch("summing the steps of ssd");
+  return layout;
+}
 
 template <class Element>
 SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const Ssd& ssd) {
@@ -112,10 +158,7 @@ SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const S
       in_fours(ssd.x) && in_fours(ssd.B) && in_fours(ssd.C) && ssd.channels % 4 == 0 && ssd.states % 4 == 0;
   const auto kernel = fours ? rows_kernel<Element, true> : rows_kernel<Element, false>;
   kernel<<<static_cast<unsigned>(rows), kThreads, 0, context.stream()>>>(ssd, layout);
-  int longest = 0;
-  for (int s = 0; s < table.count; ++s) longest = std::max(longest, table.length(s));
-  const dim3 grid(blocks_for(longest, kChunkRows), blocks_for(ssd.heads, kThreads), static_cast<unsigned>(table.count));
-  sums_kernel<<<grid, kThreads, 0, context.stream()>>>(table, ssd, layout);
+  sum_steps(context, table, ssd, layout);
   check_launch("laying out the rows of ssd");
   return layout;
 }

@@ -33,6 +33,23 @@ struct SsdLayout {
   __device__ float4& steps(int t, int h) const { return sums[static_cast<std::int64_t>(t - first_row) * heads + h]; }
 };
 
+/// Whether ssd_panels() can be used for heads of so many states on this device.
+bool can_use_panels(const Context& context, int states);
+
+/// The chunks of ssd_chunks() in bfloat16, from rows that are laid out with their sums and products. y: float32, or
+/// bfloat16 with rows and heads aligned to 16 bytes.
+void ssd_panels(const Context& context, const SequenceTable& table, const Ssd& ssd,
+                const SsdLayout<__nv_bfloat16>& layout, Rows<float> y, bool rounded, int least_rows);
+void ssd_panels(const Context& context, const SequenceTable& table, const Ssd& ssd,
+                const SsdLayout<__nv_bfloat16>& layout, Rows<__nv_bfloat16> y, bool rounded, int least_rows);
+
+/// Of rows that lie so already, the first at `data`, with their sums; room for the gram is left. Nothing is padded.
+SsdLayout<__nv_bfloat16> lay_over(Context& context, const SequenceTable& table, const Ssd& ssd, __nv_bfloat16* data);
+
+/// C B' of the chunks of sequences of more than `least_rows` rows.
+void multiply_rows(Context& context, const SequenceTable& table, const SsdLayout<__nv_bfloat16>& layout,
+                   int least_rows);
+
 /// Lays the rows of the table's sequences out, in chunks from each sequence's beginning; room for the gram is left.
 template <class Element>
 SsdLayout<Element> lay_out(Context& context, const SequenceTable& table, const Ssd& ssd);

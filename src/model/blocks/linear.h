@@ -37,6 +37,10 @@ class Linear {
     backend.matmul(x, *weight_, bias_.empty() || !with_bias ? nullptr : bias_.as<float>(), y, first);
   }
 
+  /// Whether it is its weight and nothing else: no bias, nobody who looks at its inputs.
+  bool is_plain() const { return bias_.empty() && observer_ == nullptr; }
+  const PackedMatrix& weight() const { return *weight_; }
+
   void add_cost(BlockCost& cost) const {
     const auto elements = weight_->out_features() * weight_->in_features();
     cost.flops_per_token += 2.0 * static_cast<double>(elements);

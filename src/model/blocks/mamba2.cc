@@ -77,8 +77,8 @@ class Mamba2Block final : public Block {
     const Matrix<float> all_y = view_fits ? scan.y : arena.matrix(input.rows(), d_inner());
     const Matrix<float> x = xbc.col_range(0, d_inner());
     const Matrix<float> B = xbc.col_range(d_inner(), d_inner() + bc());
-    backend.ssd(x, dt, A(), B, xbc.col_range(d_inner() + bc(), conv_channels_), config_.groups,
-                {D_.as<float>(), static_cast<std::size_t>(d_inner())}, states.scan_rows(input), all_y);
+    backend.ssd(x, dt, A(), B, xbc.col_range(d_inner() + bc(), conv_channels_), config_.groups, D(),
+                states.scan_rows(input), all_y);
     const Matrix<float> y = full_part(backend, input, all_y, scan);
     const Matrix<float> gated = scan.has_output() ? arena.matrix(y.rows, y.cols) : y;
     if (config_.gated_norm) {
@@ -100,6 +100,29 @@ class Mamba2Block final : public Block {
       scan.dt = arena.matrix(rows, config_.heads);
     }
     return scan;
+  }
+
+  bool forward_layer(const Backend& backend, const LayerNorm& norm, const LayerStream& stream, const BlockInput& input,
+                     Arena& arena) const override {
+    if (!config_.gated_norm || !in_proj_.is_plain() || !out_proj_.is_plain()) return false;
+    const SsmStates states(input.states, conv_.state_part());
+    const Mamba2Layer layer{.norm = norm.weight,
+                            .norm_eps = norm.eps,
+                            .in_proj = &in_proj_.weight(),
+                            .conv_weight = conv_.weight.matrix(),
+                            .conv_bias = conv_.bias_or_null(),
+                            .dt_bias = dt_bias_.as<float>(),
+                            .dt_min = config_.dt_min,
+                            .dt_max = config_.dt_max,
+                            .A = A(),
+                            .groups = config_.groups,
+                            .D = D(),
+                            .gate_norm = norm_.as<float>(),
+                            .gate_norm_eps = config_.norm_eps,
+                            .gate_norm_group = config_.norm_group,
+                            .norm_before_gate = config_.norm_before_gate,
+                            .out_proj = &out_proj_.weight()};
+    return backend.mamba2_layer(layer, stream, states.conv(), states.scan_rows(input), arena);
   }
 
   void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,
@@ -145,6 +168,7 @@ class Mamba2Block final : public Block {
   std::int64_t d_inner() const { return config_.d_inner; }
   std::int64_t head_dim() const { return config_.d_inner / config_.heads; }
   std::int64_t bc() const { return config_.groups * config_.d_state; }
+  std::span<const float> D() const { return {D_.as<float>(), static_cast<std::size_t>(d_inner())}; }
   std::span<const float> A() const { return {A_.as<float>(), static_cast<std::size_t>(config_.heads)}; }
 
   /// The convolution's output x, B, C, of which a view's x and B are parts (scan_room); null if it has none.

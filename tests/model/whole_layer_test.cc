@@ -1,0 +1,118 @@
+// Layers that a backend takes as a whole, beside the same layers op by op and beside the CPU's.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/json_file.h"
+#include "model/model.h"
+#include "model/weight_sources.h"
+#include "tests/support/backends.h"
+
+namespace molt {
+namespace {
+
+/// Leaves every row where it is. One that wants to see each scan has layers go op by op.
+class Onlooker final : public Router {
+ public:
+  Onlooker(Offsets offsets, bool looks) : offsets_(offsets), looks_(looks) {}
+  LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override { return {offsets_}; }
+  bool looks(std::int64_t /*layer*/) const override { return looks_; }
+  void leave(std::int64_t /*layer*/, const Block& /*block*/, const ScanView& /*scan*/, Stream& /*stream*/) override {}
+
+ private:
+  Offsets offsets_;
+  bool looks_;
+};
+
+struct Extents {
+  std::int64_t width, head_dim, states, groups;
+};
+
+/// Two layers in bfloat16, random.
+ModelCore make_model(const Extents& e, const std::string& backend) {
+  const Json config{{"model_type", "mamba2"},
+                    {"hidden_size", e.width},
+                    {"num_hidden_layers", 2},
+                    {"vocab_size", 50},
+                    {"head_dim", e.head_dim},
+                    {"num_heads", 2 * e.width / e.head_dim},
+                    {"state_size", e.states},
+                    {"n_groups", e.groups},
+                    {"expand", 2},
+                    {"tie_word_embeddings", false},
+                    {"layer_norm_epsilon", 1e-5}};
+  return {read_model_spec(config, "a test", true), RandomWeights("a test", 5), make_backend(backend), DType::bf16};
+}
+
+enum class Way { whole, whole_with_h, op_by_op };
+
+/// The stream behind the last layer, then the states, of two passes over sequences of the given lengths.
+std::vector<float> run(const ModelCore& model, const std::vector<std::int64_t>& lengths, DType ssm, Way way) {
+  const Memory& memory = model.backend().memory();
+  const std::int64_t bytes = model.state_layout(ssm).bytes;
+  std::vector<std::shared_ptr<std::byte>> states;
+  std::vector<std::byte*> pointers;
+  std::vector<std::int64_t> offsets{0}, seen;
+  std::vector<TokenId> ids;
+  for (const std::int64_t length : lengths) {
+    states.push_back(memory.allocate(bytes));
+    pointers.push_back(states.back().get());
+    memory.clear(pointers.back(), bytes);
+    offsets.push_back(offsets.back() + length);
+    seen.push_back(0);
+    for (std::int64_t i = 0; i < length; ++i) ids.push_back(static_cast<TokenId>((7 * i * i + 3 * length) % 50));
+  }
+  std::vector<float> result;
+  for (int pass = 0; pass < 2; ++pass) {
+    Arena arena(memory);
+    Onlooker router(offsets, way == Way::op_by_op);
+    const Stream stream = model.forward({.ids = ids, .offsets = offsets, .states = pointers, .ssm = ssm, .seen = seen},
+                                        arena, way == Way::whole ? nullptr : &router);
+    const Tensor residual = memory.fetch(stream.residual), h = memory.fetch(stream.h);
+    for (std::int64_t i = 0; i < residual.size(); ++i) result.push_back(residual.as<float>()[i] + h.as<float>()[i]);
+  }
+  for (const std::byte* state : pointers) {
+    std::vector<std::byte> there(static_cast<std::size_t>(bytes));
+    memory.download(state, there.data(), bytes);
+    for (const StateLayout::Part& part : model.state_layout(ssm).parts) {
+      const Tensor values =
+          Tensor(part.dtype, {element_count(part.shape)}, there.data() + part.offset, nullptr).to_f32();
+      result.insert(result.end(), values.as<float>(), values.as<float>() + values.size());
+    }
+  }
+  return result;
+}
+
+/// |got - want| / |want|.
+double distance(const std::vector<float>& got, const std::vector<float>& want) {
+  double apart = 0, size = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    apart += std::pow(static_cast<double>(got[i]) - want[i], 2);
+    size += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return got.size() == want.size() ? std::sqrt(apart / size) : INFINITY;
+}
+
+TEST(WholeLayers, AreTheLayersOpByOp) {
+  MOLT_NEEDS_BACKEND("cuda");
+  for (const Extents& e : {Extents{64, 16, 24, 1}, {128, 64, 128, 1}, {192, 48, 64, 2}}) {
+    const ModelCore there = make_model(e, "cuda"), here = make_model(e, "cpu");
+    for (const DType ssm : {DType::f32, DType::bf16}) {
+      for (const std::vector<std::int64_t>& lengths :
+           {std::vector<std::int64_t>{40, 1, 200, 3}, {2, 70}, {5, 1, 2}, {1}, {1, 1, 1}, {1, 1, 1, 1, 1, 1, 1}}) {
+        const auto want = run(here, lengths, ssm, Way::whole);
+        const double rounding = distance(run(there, lengths, ssm, Way::op_by_op), want);
+        EXPECT_LT(rounding, 0.01);
+        EXPECT_LT(distance(run(there, lengths, ssm, Way::whole), want), 0.01) << e.width << ' ' << lengths.size();
+        EXPECT_LT(distance(run(there, lengths, ssm, Way::whole_with_h), want), 0.01)
+            << e.width << ' ' << lengths.size();
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace molt
