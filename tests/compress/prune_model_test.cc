@@ -81,6 +81,17 @@ class PruneModel : public testing::TestWithParam<std::string> {
     return options;
   }
 
+  static std::vector<std::string> names_of(const PruneReport& report) {
+    std::vector<std::string> names;
+    for (const PrunedMatrix& matrix : report.matrices) names.push_back(matrix.name);
+    return names;
+  }
+
+  /// The file that holds the weights of a folder written as `name`.
+  std::string weights_file(const std::string& name) const {
+    return out(name) + "/" + fs::path(Checkpoint::open(source()).source()).filename().string();
+  }
+
   TempFolder folder_;
 };
 
@@ -145,28 +156,9 @@ TEST_P(PruneModel, CalibratesEachMatrixBehindThePrunedOnesBeforeIt) {
   EXPECT_EQ(at, report.matrices.size());
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, PruneModel,
-                         testing::Values("mamba1-tiny", "mamba2-tiny", "falcon-mamba-tiny", "mamba1-tiny-mamba_ssm",
-                                         "mamba2-tiny-mamba_ssm"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
-
-class PrunedFolder : public PruneModel {
- protected:
-  std::string source() const override { return fixture("tiny/mamba2-tiny"); }
-  static std::vector<std::string> names_of(const PruneReport& report) {
-    std::vector<std::string> names;
-    for (const PrunedMatrix& matrix : report.matrices) names.push_back(matrix.name);
-    return names;
-  }
-};
-
 struct Stop {};
 
-TEST_F(PrunedFolder, GoesOnWhereARunWasStopped) {
+TEST_P(PruneModel, GoesOnWhereARunWasStopped) {
   const PruneReport whole = prune_model(source(), out("whole"), options());
   PruneOptions stopped = options();
   std::int64_t calls = 0;
@@ -187,10 +179,24 @@ TEST_F(PrunedFolder, GoesOnWhereARunWasStopped) {
   const PruneReport rest = prune_model(source(), out("parts"), options());
   EXPECT_GE(rest.resumed_layers, 1);
   EXPECT_EQ(names_of(whole), names_of(rest));
-  EXPECT_EQ(read_file(out("whole") + "/model.safetensors"), read_file(out("parts") + "/model.safetensors"));
+  EXPECT_EQ(read_file(weights_file("whole")), read_file(weights_file("parts")));
   EXPECT_EQ(read_file(out("whole") + "/pruning.json"), read_file(out("parts") + "/pruning.json"));
   EXPECT_FALSE(fs::exists(out("parts.part")));
 }
+
+INSTANTIATE_TEST_SUITE_P(Tiny, PruneModel,
+                         testing::Values("mamba1-tiny", "mamba2-tiny", "falcon-mamba-tiny", "mamba1-tiny-mamba_ssm",
+                                         "mamba2-tiny-mamba_ssm", "llama-gqa", "llama-bias"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+class PrunedFolder : public PruneModel {
+ protected:
+  std::string source() const override { return fixture("tiny/mamba2-tiny"); }
+};
 
 TEST_F(PrunedFolder, IsTheSameForAnyNumberOfThreads) {
   const int before = num_threads();
@@ -233,6 +239,20 @@ TEST_F(PrunedFolder, PrunesWhatIsNamed) {
   options.only = {"q_proj"};
   EXPECT_THAT(message_of([&] { prune_model(source(), out("none"), options); }), HasSubstr("--only q_proj"));
   EXPECT_FALSE(fs::exists(out("none")) || fs::exists(out("none.part")));
+}
+
+TEST_F(PrunedFolder, PrunesWhatIsNamedOfATransformer) {
+  PruneOptions options = this->options("wanda");
+  options.only = {"self_attn.?_proj", "mlp"};
+  options.skip = {"layers.0.mlp", "v_proj"};
+  std::vector<std::string> expected;
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
+    for (const char* name : {"q", "k", "o"}) expected.push_back(layer + "self_attn." + name + "_proj.weight");
+  }
+  for (const char* name : {"gate", "up", "down"}) {
+    expected.push_back("model.layers.1.mlp." + std::string(name) + "_proj.weight");
+  }
+  EXPECT_EQ(names_of(prune_model(fixture("tiny/llama-gqa"), out(), options)), expected);
 }
 
 TEST_F(PrunedFolder, RefusesWhatCannotBe) {
