@@ -82,10 +82,8 @@ __device__ inline void show(unsigned panel, const float (&v)[wgmma::kTiles][4]) 
   const unsigned to = panel + wgmma::place(row, lane / 16 * kUnit);
 #pragma unroll
   for (int t = 0; t < wgmma::kTiles; t += 2) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to ^ (t * 16)),
-                 "r"(Narrow::pack(v[t][0], v[t][1])), "r"(Narrow::pack(v[t][2], v[t][3])),
-                 "r"(Narrow::pack(v[t + 1][0], v[t + 1][1])), "r"(Narrow::pack(v[t + 1][2], v[t + 1][3]))
-                 : "memory");
+    wgmma::store_four(to ^ (t * 16), Narrow::pack(v[t][0], v[t][1]), Narrow::pack(v[t][2], v[t][3]),
+                      Narrow::pack(v[t + 1][0], v[t + 1][1]), Narrow::pack(v[t + 1][2], v[t + 1][3]));
   }
 }
 
