@@ -124,12 +124,22 @@ struct Plan {
   bool carry = false;
 };
 
+/// Which of a site's measures a reducer asks for. The engine keeps what they are taken from, and only that.
+struct Measures {
+  bool output = true;        // importance(), match(), features()
+  bool contribution = true;  // contribution()
+};
+
 class Reducer {
  public:
   virtual ~Reducer() = default;
 
   /// The blocks behind which to be asked, ascending, from -1 (before the first block) on.
   virtual std::vector<std::int64_t> sites() const = 0;
+
+  /// What plan() may ask its sites for; asking for more is an Error. A method that decides by position alone says
+  /// {false, false}, and reading costs less for it.
+  virtual Measures measures() const { return {}; }
 
   virtual Plan plan(const Site& site) const = 0;
 };

@@ -25,6 +25,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -92,6 +93,10 @@ class Backend {
 
   /// Where its matrices, weights and states lie.
   virtual const Memory& memory() const { return host_memory(); }
+
+  /// How many rows a pass takes through a layer at a time (ModelCore): as many as fit into the caches, with all that
+  /// the layer's ops hand from one to the next, where there are such caches.
+  virtual std::int64_t rows_at_once() const { return std::numeric_limits<std::int64_t>::max(); }
 
   /// Returns when all that this thread asked for is done. (Ops of devices may return before.)
   virtual void finish() const {}

@@ -64,12 +64,33 @@ struct LayerNorm {
   float eps;
 };
 
-/// What a block's scan read and wrote, for those who look at tokens. Lies in the arena.
+/// Which sides of a scan somebody looks at.
+struct ScanSides {
+  bool output = false;  // y
+  bool input = false;   // x, dt, B
+};
+
+/// What a block's scan wrote and read, for those who look at tokens. A side that nobody looks at has null matrices.
 struct ScanView {
-  Matrix<const float> y;   // [F, d_inner]: with D*x, before the gate
-  Matrix<const float> x;   // [T, d_inner]
-  Matrix<const float> dt;  // [T, heads], or [T, d_inner]
-  Matrix<const float> B;   // [T, groups * d_state]
+  Matrix<float> y = {};   // [F, d_inner]: with D*x, before the gate
+  Matrix<float> x = {};   // [T, d_inner]
+  Matrix<float> dt = {};  // [T, heads], or [T, d_inner]
+  Matrix<float> B = {};   // [T, groups * d_state]
+
+  bool has_output() const { return y.data != nullptr; }
+  bool has_input() const { return x.data != nullptr; }
+
+  /// Of rows [begin, end) of the T, rows [full_begin, full_end) of the F.
+  ScanView rows(std::int64_t begin, std::int64_t end, std::int64_t full_begin, std::int64_t full_end) const {
+    ScanView part;
+    if (has_output()) part.y = y.row_range(full_begin, full_end);
+    if (has_input()) {
+      part.x = x.row_range(begin, end);
+      part.dt = dt.row_range(begin, end);
+      part.B = B.row_range(begin, end);
+    }
+    return part;
+  }
 };
 
 /// What a layer costs and holds.
@@ -95,10 +116,11 @@ class Block {
 
   virtual BlockCost cost() const = 0;
 
-  /// h [F, d_model] = the block's output; states are read and moved forward. Scratch memory comes from `arena`, and is
-  /// not given back: the caller has a Scope around the call, and `scan`, unless null, points into it.
+  /// h [F, d_model] = the block's output; states are read and moved forward. The sides that `scan` has, scan_room() of
+  /// these rows or the part of a larger one that is theirs, are filled. Scratch memory comes from `arena`, and is not
+  /// given back: the caller has a Scope around the call.
   virtual void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
-                       ScanView* scan = nullptr) const = 0;
+                       const ScanView& scan = {}) const = 0;
 
   /// The norm before the block and the block, on a stream: for blocks and backends that take these together where all
   /// rows run in full (Backend::mamba2_layer). False, and nothing is done, elsewhere. input.x is not used.
@@ -110,6 +132,9 @@ class Block {
   /// Whether it has a scan, on whose states and heads token reduction works. The members below are only for such blocks
   /// (blocks/scanless.h).
   virtual bool has_scan() const { return true; }
+
+  /// Memory for these sides of the scan of `rows` rows, `full` of them in full. Without a scan: null matrices.
+  virtual ScanView scan_room(ScanSides sides, std::int64_t rows, std::int64_t full, Arena& arena) const = 0;
 
   /// FLOPs of a row that only writes, through `map` or, where it is null, the block's own projection.
   virtual double write_flops(const WriteMap* map) const = 0;

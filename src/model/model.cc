@@ -78,73 +78,81 @@ Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) cons
 
 void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
                              Router* router) const {
-  const Matrix<float> room = arena.matrix(batch.offsets.back(), config_.d_model);
-  const StateLayout& layout = state_layout(batch.ssm);
-  std::vector<std::byte*> layer_states(batch.states.size());
   bool h_pending = first > 0;
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
     const Arena::Scope scope(arena);
-    const Layer& layer = layers_[static_cast<std::size_t>(i)];
-    const LayerRows taking_part = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
-    if (taking_part.offsets.back() == 0) continue;
-    for (std::size_t s = 0; s < layer_states.size(); ++s) {
-      layer_states[s] = batch.states[s] + layout.layer_offsets[static_cast<std::size_t>(i)];
-    }
-    const std::vector<std::uint32_t> rounding = rounding_keys(batch, i);
-    const std::vector<KvSequence> kv = kv_of(batch, i);
-    const bool looks = router != nullptr && router->looks(i);
-    const LayerNorm norm{layer.norm.as<float>(), config_.norm_eps};
-    const LayerStates states{layer_states, batch.ssm, rounding, kv};
+    const LayerRows rows = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
+    if (rows.offsets.back() == 0) continue;
+    const ScanSides sides = router != nullptr ? router->looks_at(i) : ScanSides{};
+    const ScanView scan = block(i).scan_room(sides, rows.offsets.back(), stream.residual.rows, arena);
     // Where a router moves rows, h goes with them.
     const LayerStream whole{stream.residual, stream.h, h_pending, router != nullptr || i + 1 == config_.n_layer};
-    if (!looks && taking_part.writes.empty() &&
-        layer.block->forward_layer(
-            *backend_, norm, whole,
-            {.offsets = taking_part.offsets, .states = states, .multiplicity = taking_part.multiplicity}, arena)) {
-      h_pending = whole.leaves_h;
-      continue;
+    for (const RowSlice& slice : cut_rows(rows.offsets, backend_->rows_at_once())) {
+      h_pending = forward_slice(i, batch, rows, slice, whole, scan, arena);
     }
-    const Matrix<float> normed = room.row_range(0, stream.residual.rows);
-    if (h_pending) {
-      backend_->add_rms_norm(stream.residual, stream.h, norm.weight, norm.eps, normed);
-    } else {
-      backend_->rms_norm(stream.residual, norm.weight, norm.eps, normed);
-    }
-    h_pending = true;
-    const std::vector<WriteRows> writes = norm_unmapped(taking_part.writes, layer, arena);
-    ScanView scan;
-    layer.block->forward(*backend_,
-                         {.x = normed,
-                          .offsets = taking_part.offsets,
-                          .states = states,
-                          .full = taking_part.full,
-                          .writes = writes,
-                          .wanted = taking_part.wanted,
-                          .multiplicity = taking_part.multiplicity},
-                         arena, stream.h, looks ? &scan : nullptr);
-    if (looks) router->leave(i, *layer.block, scan, stream);
+    if (router != nullptr) router->leave(i, block(i), scan, stream);
   }
 }
 
-std::vector<std::uint32_t> ModelCore::rounding_keys(const Batch& batch, std::int64_t layer) const {
-  std::vector<std::uint32_t> keys;
-  if (batch.ssm == DType::f32) return keys;
-  MOLT_CHECK(batch.seen.size() == batch.states.size());
-  for (const std::int64_t seen : batch.seen) {
-    Random random(static_cast<std::uint64_t>(seen * config_.n_layer + layer));
-    keys.push_back(static_cast<std::uint32_t>(random.next() >> 32));
+bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
+                              const LayerStream& whole, const ScanView& scan, Arena& arena) const {
+  const Arena::Scope scope(arena);
+  const Layer& layer = layers_[static_cast<std::size_t>(i)];
+  const SlicedRows sliced(rows, slice);
+  const LayerRows& part = sliced.rows();
+  LayerStream stream = whole;
+  for (Matrix<float>* branch : {&stream.residual, &stream.h}) {
+    *branch = branch->row_range(sliced.full_begin(), sliced.full_end());
   }
-  return keys;
+  const LayerSequences sequences = layer_sequences(batch, i, slice);
+  BlockInput input{.x = {},
+                   .offsets = part.offsets,
+                   .states = {sequences.states, batch.ssm, sequences.rounding, sequences.kv},
+                   .full = part.full,
+                   .writes = {},
+                   .wanted = part.wanted,
+                   .multiplicity = part.multiplicity};
+  const LayerNorm norm{layer.norm.as<float>(), config_.norm_eps};
+  const bool looked_at = scan.has_output() || scan.has_input();
+  if (!looked_at && part.writes.empty() && layer.block->forward_layer(*backend_, norm, stream, input, arena)) {
+    return stream.leaves_h;
+  }
+  const Matrix<float> normed = arena.matrix(stream.residual.rows, stream.residual.cols);
+  if (stream.h_pending) {
+    backend_->add_rms_norm(stream.residual, stream.h, norm.weight, norm.eps, normed);
+  } else {
+    backend_->rms_norm(stream.residual, norm.weight, norm.eps, normed);
+  }
+  const std::vector<WriteRows> writes = norm_unmapped(part.writes, layer, arena);
+  input.x = normed;
+  input.writes = writes;
+  layer.block->forward(*backend_, input, arena, stream.h,
+                       scan.rows(slice.begin, slice.end, sliced.full_begin(), sliced.full_end()));
+  return true;
 }
 
-std::vector<KvSequence> ModelCore::kv_of(const Batch& batch, std::int64_t layer) const {
-  std::vector<KvSequence> kv;
-  if (block(layer).kv_shape().heads == 0) return kv;
-  MOLT_CHECK(batch.seen.size() == batch.states.size() && batch.kv.size() == batch.states.size());
-  for (std::size_t s = 0; s < batch.kv.size(); ++s) {
-    kv.push_back({batch.kv[s], wide_.kv_offsets[static_cast<std::size_t>(layer)], batch.seen[s]});
+ModelCore::LayerSequences ModelCore::layer_sequences(const Batch& batch, std::int64_t layer,
+                                                     const RowSlice& slice) const {
+  const auto place = static_cast<std::size_t>(layer);
+  const std::int64_t offset = state_layout(batch.ssm).layer_offsets[place];
+  const bool has_kv = block(layer).kv_shape().heads > 0;
+  LayerSequences result;
+  for (std::size_t i = 0; i < slice.sequences; ++i) {
+    const std::size_t s = slice.first_sequence + i;
+    result.states.push_back(batch.states[s] + offset);
+    if (batch.ssm == DType::f32 && !has_kv) continue;
+    MOLT_CHECK(batch.seen.size() == batch.states.size());
+    const std::int64_t seen = batch.seen[s] + (i == 0 ? slice.earlier : 0);
+    if (batch.ssm != DType::f32) {
+      Random random(static_cast<std::uint64_t>(seen * config_.n_layer + layer));
+      result.rounding.push_back(static_cast<std::uint32_t>(random.next() >> 32));
+    }
+    if (has_kv) {
+      MOLT_CHECK(batch.kv.size() == batch.states.size());
+      result.kv.push_back({batch.kv[s], wide_.kv_offsets[place], seen});
+    }
   }
-  return kv;
+  return result;
 }
 
 std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> writes, const Layer& layer,

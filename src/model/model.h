@@ -12,6 +12,7 @@
 #include "model/architecture.h"
 #include "model/block.h"
 #include "model/router.h"
+#include "model/row_slices.h"
 #include "model/state_layout.h"
 
 namespace molt {
@@ -86,11 +87,18 @@ class ModelCore {
     std::unique_ptr<Block> block;
   };
 
-  /// The keys by which the states of a batch are rounded behind one layer, [S]; empty in f32.
-  std::vector<std::uint32_t> rounding_keys(const Batch& batch, std::int64_t layer) const;
+  /// What a layer keeps of the sequences of a slice.
+  struct LayerSequences {
+    std::vector<std::byte*> states;
+    std::vector<std::uint32_t> rounding;  // the keys by which states are rounded behind the layer; empty in f32
+    std::vector<KvSequence> kv;           // where keys and values lie; empty for a layer without
+  };
+  LayerSequences layer_sequences(const Batch& batch, std::int64_t layer, const RowSlice& slice) const;
 
-  /// Where the layer's keys and values of each sequence of the batch lie; empty for a layer without.
-  std::vector<KvSequence> kv_of(const Batch& batch, std::int64_t layer) const;
+  /// One layer of a pass on the slice's rows: the norm in front of it, which adds a pending h to the residual, and its
+  /// block. `whole`: of all rows. Returns whether h is pending behind it.
+  bool forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
+                     const LayerStream& whole, const ScanView& scan, Arena& arena) const;
 
   /// The rows that only write, as the layer's block takes them: normed where no map stands before it.
   std::vector<WriteRows> norm_unmapped(std::span<const WriteRows> writes, const Layer& layer, Arena& arena) const;

@@ -30,10 +30,10 @@ class Router {
   /// pass began with; the memory has room for those), and says who takes part.
   virtual LayerRows enter(std::int64_t layer, Stream& stream) = 0;
 
-  /// Whether leave() wants to see what the scan of `layer` did.
-  virtual bool looks(std::int64_t layer) const = 0;
+  /// What leave() wants to see of the scan of `layer`.
+  virtual ScanSides looks_at(std::int64_t layer) const = 0;
 
-  /// Called after block `layer` with the stream before h is added. May take rows out of it.
+  /// Called after block `layer`, in order, with the stream before h is added. May take rows out of it.
   virtual void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) = 0;
 };
 

@@ -60,8 +60,20 @@ LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
           .multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data()};
 }
 
+ScanSides ReducedPass::looks_at(std::int64_t layer) const {
+  ScanSides sides;
+  for (std::size_t s = 0; s < pieces_.size(); ++s) {
+    if (!table_.is_site(layer, s)) continue;
+    const Measures measures = pieces_[s].reduction->reducer->measures();
+    sides.output |= measures.output;
+    sides.input |= measures.contribution;
+  }
+  return sides;
+}
+
 void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) {
   const Timer timer(spent_);
+  if (!table_.is_site(layer)) return;
   if (snapshots_ != nullptr) look_at(stream, true);
   std::vector<Plan> plans(pieces_.size());
   for (std::size_t s = 0; s < pieces_.size(); ++s) {
@@ -74,6 +86,7 @@ void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& 
                          .backend = backend_,
                          .block = block,
                          .scan = scan,
+                         .measures = pieces_[s].reduction->reducer->measures(),
                          .stream = stream,
                          .arena = arena_});
     plans[s] = pieces_[s].reduction->reducer->plan(site);
@@ -186,8 +199,9 @@ std::vector<std::int64_t> ReducedPass::live_rows() const {
 }
 
 void ReducedPass::clear_rows(Matrix<float> rows) const {
-  MOLT_CHECK(rows.stride == rows.cols);
-  backend_.memory().clear(reinterpret_cast<std::byte*>(rows.data), rows.rows * rows.cols * size_of(DType::f32));
+  if (rows.rows == 0) return;
+  const std::int64_t extent = (rows.rows - 1) * rows.stride + rows.cols;  // with what lies between them
+  backend_.memory().clear(reinterpret_cast<std::byte*>(rows.data), extent * size_of(DType::f32));
 }
 
 Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {

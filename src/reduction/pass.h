@@ -17,7 +17,7 @@ class ReducedPass final : public Router {
   ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& model, Arena& arena, Arena& parked);
 
   LayerRows enter(std::int64_t layer, Stream& stream) override;
-  bool looks(std::int64_t layer) const override { return table_.is_site(layer); }
+  ScanSides looks_at(std::int64_t layer) const override;
   void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) override;
 
   /// For searches over schedules. Before each block, every row's residual is copied to (*snapshots)[block], h added,

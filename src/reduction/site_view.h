@@ -59,6 +59,7 @@ class SiteView final : public PlacedSite {
     const Backend& backend;
     const Block& block;
     const ScanView& scan;
+    Measures measures;  // that the reducer names: the scan has those sides
     const Stream& stream;
     Arena& arena;
   };
@@ -72,6 +73,8 @@ class SiteView final : public PlacedSite {
   std::vector<float> features(Feature feature) const override;
 
  private:
+  /// Throws Error when the reducer asks for a measure that it did not name.
+  void check_named(bool named, std::string_view measure) const;
   Matrix<const float> feature_rows(Feature feature) const;
 
   Context c_;

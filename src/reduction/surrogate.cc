@@ -39,6 +39,8 @@ class Surrogate final : public Reducer {
 
   std::vector<std::int64_t> sites() const override { return {sites_.begin(), sites_.end()}; }
 
+  Measures measures() const override { return {.output = false, .contribution = false}; }
+
   Plan plan(const Site& site) const override {
     const Place& place = site.place();
     const Rule& rule = rule_for(place.scope());

@@ -7,6 +7,8 @@ namespace {
 
 constexpr std::int64_t kAlignment = 16;           // floats
 constexpr std::int64_t kSmallestBlock = 1 << 18;  // floats
+constexpr std::int64_t kPage = 1024;              // floats
+constexpr std::int64_t kGap = 32;                 // floats: two cache lines
 
 }  // namespace
 
@@ -26,7 +28,9 @@ float* Arena::floats(std::int64_t n) {
 }
 
 Matrix<float> Arena::matrix(std::int64_t rows, std::int64_t cols) {
-  return {floats(rows * cols), rows, cols};
+  const bool whole_pages = cols > 0 && cols % kPage == 0;
+  const std::int64_t stride = whole_pages && memory_->is_host() ? cols + kGap : cols;
+  return {floats(rows * stride), rows, cols, stride};
 }
 
 void Arena::reset() {

@@ -19,7 +19,9 @@ class Arena {
   /// `memory` must outlive it.
   explicit Arena(const Memory& memory = host_memory()) : memory_(&memory) {}
 
-  /// rows x cols floats, 64-byte aligned.
+  /// rows x cols floats, 64-byte aligned. On the host rows of whole pages are a little further apart: who reads along a
+  /// column would else meet himself in a few places of a cache (the convolution of 256 rows of 1024 channels takes 1.7
+  /// times as long then).
   Matrix<float> matrix(std::int64_t rows, std::int64_t cols);
 
   /// n floats, 64-byte aligned.

@@ -34,7 +34,7 @@ class Collector final : public Router {
     return {offsets_};
   }
 
-  bool looks(std::int64_t /*layer*/) const override { return true; }
+  ScanSides looks_at(std::int64_t /*layer*/) const override { return {.input = true}; }
 
   void leave(std::int64_t /*layer*/, const Block& block, const ScanView& scan, Stream& /*stream*/) override {
     rates_.push_back(block.decay_rates(model_.backend(), scan.dt));

@@ -7,15 +7,24 @@
 namespace molt::testing_kernels {
 namespace {
 
-TEST(NarrowScans, AreWithinTheRoundingOfTheirInputs) {
-  MOLT_NEEDS_BACKEND("staged:cuda");
+class NarrowScans : public testing::TestWithParam<std::string> {};
+
+TEST_P(NarrowScans, AreWithinTheRoundingOfTheirInputs) {
+  MOLT_NEEDS_BACKEND(GetParam());
   const auto reference = make_backend("reference");
-  const auto narrow = make_backend("staged:cuda")->suited_to(DType::bf16);
+  const auto narrow = make_backend(GetParam())->suited_to(DType::bf16);
   ASSERT_NE(narrow, nullptr);
   for (const Steps steps : {Steps::usual, Steps::tiny, Steps::huge, Steps::mixed}) {
     // The last two have heads enough for a device to take two at a time.
-    for (const SsdExtents e :
-         {SsdExtents{1, 64, 128, 1}, {4, 19, 7, 2}, {2, 80, 33, 2}, {3, 64, 200, 1}, {64, 21, 40, 2}, {64, 8, 72, 1}}) {
+    for (const SsdExtents e : {SsdExtents{1, 64, 128, 1},
+                               {4, 19, 7, 2},
+                               {2, 80, 33, 2},
+                               {3, 64, 200, 1},
+                               {2, 80, 32, 2},
+                               {4, 48, 64, 1},
+                               {1, 16, 96, 1},
+                               {64, 21, 40, 2},
+                               {64, 8, 72, 1}}) {
       for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{200}, {9, 0, 64, 1, 130}}) {
         const std::int64_t rows = offsets_of(lengths).back();
         const SsdProblem problem(rows, e, {.steps = steps, .D = true, .m = true, .seed = 31});
@@ -32,6 +41,9 @@ TEST(NarrowScans, AreWithinTheRoundingOfTheirInputs) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Backends, NarrowScans, testing::Values("cpu", "staged:cuda"),
+                         [](const auto& c) { return c.param == "cpu" ? "cpu" : "cuda"; });
 
 }  // namespace
 }  // namespace molt::testing_kernels

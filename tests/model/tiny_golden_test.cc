@@ -10,6 +10,7 @@
 #include "tests/support/backends.h"
 #include "tests/support/observe.h"
 #include "tests/support/paths.h"
+#include "tests/support/sliced_backend.h"
 
 namespace molt {
 namespace {
@@ -113,7 +114,7 @@ TEST_P(TinyGolden, ResidualStreamAfterTheSecondBlock) {
 
 std::vector<Case> cases() {
   std::vector<Case> cases;
-  for (const std::string backend : {"reference", "cpu", "cuda"}) {
+  for (const std::string backend : {"reference", "cpu", "cpu-in-slices", "cuda"}) {
     for (const std::string name : {"mamba1-tiny", "mamba1-bias", "falcon-mamba-tiny", "mamba2-tiny", "mamba2-groups",
                                    "llama-gqa", "llama-bias", "llama-llama3", "llama-linear"}) {
       if (backend == "cuda" && name.starts_with("llama")) continue;  // attention runs on the host alone so far

@@ -64,7 +64,7 @@ class Watcher final : public Router {
     return rows;
   }
 
-  bool looks(std::int64_t layer) const override { return pass_.looks(layer); }
+  ScanSides looks_at(std::int64_t /*layer*/) const override { return {.output = true}; }
 
   void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) override {
     const Rows before = rows_of(stream, pass_.table());

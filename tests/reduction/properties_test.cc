@@ -18,6 +18,7 @@
 #include "reduction/core.h"
 #include "reduction/schedule.h"
 #include "tests/support/paths.h"
+#include "tests/support/sliced_backend.h"
 #include "tests/support/temp_folder.h"
 
 namespace molt {
@@ -132,6 +133,27 @@ TEST_P(ReductionProperty, ACutOfNothingIsTheDenseModelToTheLastBit) {
   }
   const Reduction none = parse("none");
   expect_same_bits(run(ids, &none), dense);
+}
+
+TEST_P(ReductionProperty, RowsThatGoThroughALayerAFewAtATime) {
+  const Model sliced =
+      Model::load(fixture("tiny/" + GetParam()), {.weights = WeightType::f32, .backend = "cpu-in-slices"});
+  std::vector<Spec> specs = all_methods();
+  specs.push_back({"bypass", ",from=1,to=3,which=contribution,carry=on"});
+  for (const Spec& spec : specs) {
+    SCOPED_TRACE(spec(0.2));
+    const std::vector<TokenId> ids = random_ids(70, 5);
+    const Reduction whole = parse(spec(0.2));
+    const Outcome expected = run(ids, &whole);
+    const Reduction reduction = Reduction::parse(sliced, spec(0.2));
+    Session session(sliced, {.window = 4096, .progress = {}});
+    State state(sliced);
+    ReductionRecord record;
+    const auto logits = session.feed(state, ids, {.reduction = &reduction, .record = &record});
+    for (const std::int64_t layer : {-1, 0, 1, 2}) EXPECT_EQ(record.survivors(layer), expected.record.survivors(layer));
+    EXPECT_LT(difference(expected.logits, logits), 1e-4);
+    EXPECT_LT(difference(floats(expected.state), floats(state)), 1e-4);
+  }
 }
 
 TEST_P(ReductionProperty, CountsOrderAndProtection) {

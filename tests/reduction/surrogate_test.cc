@@ -15,6 +15,7 @@
 #include "reduction/pass.h"
 #include "reduction/write_maps.h"
 #include "tests/support/paths.h"
+#include "tests/support/sliced_backend.h"
 #include "tests/support/temp_folder.h"
 
 namespace molt {
@@ -401,7 +402,7 @@ TEST_P(Surrogate, AMapOfTheBlocksOwnProjectionWritesTheSame) {
   }
 }
 
-TEST_P(Surrogate, WindowsAndBatchesChangeNothing) {
+TEST_P(Surrogate, WindowsBatchesAndSlicesChangeNothing) {
   const Reduction reduction =
       parse(json::array({rule(6, {tier(0.3, "FWL"), tier(0.5, "FSW"), tier(0.8, "WSF")})}), save_maps());
   std::vector<std::vector<TokenId>> texts;
@@ -410,16 +411,22 @@ TEST_P(Surrogate, WindowsAndBatchesChangeNothing) {
   }
   std::vector<Outcome> alone;
   for (const auto& text : texts) alone.push_back(run(model_, text, &reduction));
-  for (const std::int64_t window : {4096, 70, 16}) {
-    std::vector<State> states(texts.size(), State(model_));
+  const Model sliced =
+      Model::load(fixture("tiny/" + GetParam()), {.weights = WeightType::f32, .backend = "cpu-in-slices"});
+  const Reduction for_sliced = Reduction::parse(sliced, folder_ / "s.json");
+  const std::pair<const Model*, std::int64_t> ways[] = {
+      {&model_, 4096}, {&model_, 70}, {&model_, 16}, {&sliced, 4096}, {&sliced, 16}};
+  for (const auto& [model, window] : ways) {
+    SCOPED_TRACE(model == &sliced ? "in slices" : "");
+    std::vector<State> states(texts.size(), State(*model));
     std::vector<ReductionRecord> records(texts.size());
     std::vector<Sequence> batch;
     for (std::size_t s = 0; s < texts.size(); ++s) {
       // One of them dense, beside the reduced ones.
-      const Reduction* of = s == 3 ? nullptr : &reduction;
+      const Reduction* of = s == 3 ? nullptr : model == &sliced ? &for_sliced : &reduction;
       batch.push_back({&states[s], texts[s], {.reduction = of, .record = &records[s]}});
     }
-    Session session(model_, {.window = window, .progress = {}});
+    Session session(*model, {.window = window, .progress = {}});
     const auto logits = session.feed(batch);
     const auto vocab = static_cast<std::size_t>(model_.vocab_size());
     for (std::size_t s = 0; s < texts.size(); ++s) {

@@ -19,7 +19,7 @@ class ObservingRouter final : public Router {
   ObservingRouter(const Memory& memory, Offsets offsets, const Observer& observer)
       : memory_(memory), offsets_(offsets), observer_(observer) {}
   LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override { return {offsets_}; }
-  bool looks(std::int64_t /*layer*/) const override { return true; }
+  ScanSides looks_at(std::int64_t /*layer*/) const override { return {}; }
   void leave(std::int64_t layer, const Block& /*block*/, const ScanView& /*scan*/, Stream& stream) override {
     const Tensor residual = memory_.fetch(Matrix<const float>(stream.residual));
     const Tensor h = memory_.fetch(Matrix<const float>(stream.h));

@@ -1,8 +1,10 @@
-// Cosines as a product of matrices, a tile at a time: targets are packed into panels as weights are, sources pass over
-// them as rows do, and of each tile of cosines only every source's best is kept.
+// Cosines as a product of matrices in bfloat16, a tile at a time: targets are packed into panels as weights are,
+// sources pass over them as rows do. What such a cosine can be wrong by is known, so most targets are out of the
+// question; those that are not get theirs computed in float32, and of these the greatest counts.
 //
-// A cosine is one sum in the order of the columns, whatever tile it falls into; a source meets its targets in their
-// order. So neither the number of threads nor the sizes of the tiles change a bit.
+// The result is that of float32 for all: a target is left out only where its rounded cosine, plus the error, is below
+// another's less the error, or below the best in float32 so far. A source meets its targets in their order. So neither
+// the number of threads nor the sizes of the tiles nor the rounded cosines change a bit.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,7 +12,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/grain.h"
+#include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/select.h"
 #include "kernels/shapes.h"
@@ -18,15 +20,25 @@
 namespace molt {
 namespace {
 
-/// Floats of packed targets that are held at a time (whole panels, at least one).
-constexpr std::int64_t kMaxPacked = std::int64_t{8} << 20;
+/// Bytes of packed targets that are held at a time (whole panels, at least one).
+constexpr std::int64_t kMaxPacked = std::int64_t{16} << 20;
+
+/// Columns between rounded rows, so that those of a tile do not meet in the same few places of a cache.
+constexpr std::int64_t kGap = 32;
+
+/// By how much a cosine of rows rounded to bfloat16 differs from that in float32, at the most: each element by 2^-8 of
+/// itself, so the product of two rows of length 1 by 2^-7 and 2^-16 (Cauchy-Schwarz), and each sum by 2^-24 of its
+/// terms, of which there are as many as columns.
+float largest_error(std::int64_t columns) {
+  return 0x1p-7F + 0x1p-15F + static_cast<float>(columns) * 0x1p-22F;
+}
 
 /// Sources that pass over a panel together: enough that panels are seldom read again, few enough that there is work
 /// for all threads.
 std::int64_t tile_rows(std::int64_t sources) {
-  constexpr std::int64_t kStep = 6, kMax = 192;  // rows of the largest register tile
+  constexpr std::int64_t kStep = 32, kMax = 192;  // rows of a band of tiles
   const std::int64_t share = sources / (3 * num_threads());
-  return std::clamp((share + kStep - 1) / kStep * kStep, 4 * kStep, kMax);
+  return std::clamp((share + kStep - 1) / kStep * kStep, kStep, kMax);
 }
 
 /// 1 / max(|x|, 1e-12).
@@ -53,19 +65,21 @@ class BestMatch {
   std::int64_t* match;
   float* similarity;
   const Kernels& kernels;
+  float* factors;  // [targets], scratch: 1 / length
 
   void run() const {
     thread_local Scratch panel_scratch;
     const auto count = static_cast<std::int64_t>(targets.size());
     const std::int64_t panels = (count + kPanelOutputs - 1) / kPanelOutputs;
-    const std::int64_t held = std::clamp<std::int64_t>(kMaxPacked / std::max<std::int64_t>(1, panel_floats()), 1,
-                                                       std::max<std::int64_t>(1, panels));
-    float* const packed = panel_scratch.get(held * panel_floats());
+    const std::int64_t held =
+        std::clamp<std::int64_t>(kMaxPacked / panel_bytes(), 1, std::max<std::int64_t>(1, panels));
+    auto* const packed = reinterpret_cast<std::byte*>(
+        panel_scratch.get(held * panel_bytes() / static_cast<std::int64_t>(sizeof(float))));
     begin();
     for (std::int64_t first = 0; first < panels; first += held) {
       const std::int64_t end = std::min(first + held, panels);
       parallel_for(end - first, 1, [&](std::int64_t from, std::int64_t to) {
-        for (std::int64_t p = from; p < to; ++p) pack(first + p, packed + p * panel_floats());
+        for (std::int64_t p = from; p < to; ++p) pack(first + p, packed + p * panel_bytes());
       });
       const std::int64_t rows = tile_rows(static_cast<std::int64_t>(sources.size()));
       const std::int64_t tiles = (static_cast<std::int64_t>(sources.size()) + rows - 1) / rows;
@@ -79,7 +93,8 @@ class BestMatch {
   }
 
  private:
-  std::int64_t panel_floats() const { return x.cols * kPanelOutputs; }
+  std::int64_t steps() const { return padded_columns(x.cols) / 2; }
+  std::int64_t panel_bytes() const { return std::max<std::int64_t>(1, steps()) * kPanelStepBytes; }
 
   /// The first target that counts for source i, as an index.
   std::int64_t first_target(std::size_t i) const {
@@ -96,20 +111,18 @@ class BestMatch {
     }
   }
 
-  /// The targets of panel p, scaled to length 1, as steps of one column each; zeros where there are fewer.
-  void pack(std::int64_t p, float* panel) const {
-    constexpr std::int64_t kSteps = 64;  // that stay in the cache while 64 rows are scattered over them
+  /// The targets of panel p, scaled to length 1.
+  void pack(std::int64_t p, std::byte* panel) const {
+    thread_local Scratch scratch;
     const std::int64_t first = p * kPanelOutputs;
     const std::int64_t count = std::min<std::int64_t>(kPanelOutputs, static_cast<std::int64_t>(targets.size()) - first);
-    float factors[kPanelOutputs];
-    for (std::int64_t j = 0; j < count; ++j) factors[j] = inverse_length(kernels, row(targets, first + j), x.cols);
-    for (std::int64_t k = 0; k < x.cols; k += kSteps) {
-      const std::int64_t end = std::min(k + kSteps, x.cols);
-      for (std::int64_t j = 0; j < kPanelOutputs; ++j) {
-        const float* from = j < count ? row(targets, first + j) : nullptr;
-        for (std::int64_t i = k; i < end; ++i) panel[i * kPanelOutputs + j] = j < count ? from[i] * factors[j] : 0;
-      }
+    float* const units = scratch.get(count * x.cols);
+    for (std::int64_t j = 0; j < count; ++j) {
+      const float* const from = row(targets, first + j);
+      factors[first + j] = inverse_length(kernels, from, x.cols);
+      scale(from, factors[first + j], x.cols, units + j * x.cols);
     }
+    pack_bf16_panel(units, x.cols, static_cast<int>(count), panel);
   }
 
   const float* row(std::span<const std::int64_t> rows, std::int64_t i) const {
@@ -118,53 +131,59 @@ class BestMatch {
 
   /// Sources [begin, end) against panels [first, last), of which `packed` holds the first.
   void match_tile(std::size_t begin, std::size_t end, std::int64_t first, std::int64_t last,
-                  const float* packed) const {
-    thread_local Scratch scratch;
+                  const std::byte* packed) const {
+    thread_local Scratch unit_scratch, rounded_scratch;
     const auto rows = static_cast<std::int64_t>(end - begin);
-    float* const units = scratch.get(rows * (x.cols + kPanelOutputs));
+    float* const units = unit_scratch.get(rows * (x.cols + kPanelOutputs));
     float* const cosines = units + rows * x.cols;
+    const std::int64_t stride = padded_columns(x.cols) + kGap;  // in elements
+    const std::int64_t row_bytes = stride * kernels.rounded_bytes;
+    auto* const rounded = reinterpret_cast<std::byte*>(
+        rounded_scratch.get((rows * row_bytes) / static_cast<std::int64_t>(sizeof(float)) + 1));
     std::int64_t earliest = static_cast<std::int64_t>(targets.size());
     for (std::int64_t r = 0; r < rows; ++r) {
       const float* from = row(sources, static_cast<std::int64_t>(begin) + r);
       scale(from, inverse_length(kernels, from, x.cols), x.cols, units + r * x.cols);
+      kernels.round_row(units + r * x.cols, x.cols, padded_columns(x.cols), rounded + r * row_bytes);
       earliest = std::min(earliest, first_target(begin + static_cast<std::size_t>(r)));
     }
     for (std::int64_t p = std::max(first, earliest / kPanelOutputs); p < last; ++p) {
       const std::int64_t target = p * kPanelOutputs;
       const auto count =
           static_cast<int>(std::min<std::int64_t>(kPanelOutputs, static_cast<std::int64_t>(targets.size()) - target));
-      kernels.multiply_panel_f32({
-          .x = units,
-          .x_stride = x.cols,
+      kernels.multiply_panel_bf16({
+          .x = rounded,
+          .x_stride = stride,
           .rows = rows,
-          .panel = packed + (p - first) * panel_floats(),
-          .next = p + 1 < last ? packed + (p + 1 - first) * panel_floats() : nullptr,
-          .steps = x.cols,
+          .panel = packed + (p - first) * panel_bytes(),
+          .next = p + 1 < last ? packed + (p + 1 - first) * panel_bytes() : nullptr,
+          .steps = steps(),
           .outputs = count,
           .bias = nullptr,
           .y = cosines,
           .y_stride = kPanelOutputs,
       });
       for (std::int64_t r = 0; r < rows; ++r) {
-        keep_best(begin + static_cast<std::size_t>(r), target, count, cosines + r * kPanelOutputs);
+        keep_best(begin + static_cast<std::size_t>(r), units + r * x.cols, target, count, cosines + r * kPanelOutputs);
       }
     }
   }
 
-  /// Source i's cosines with `count` targets from index `first` on. A NaN is never greater.
-  void keep_best(std::size_t i, std::int64_t first, int count, const float* cosines) const {
+  /// Source i, scaled to length 1, and `count` targets from index `first` on, with the rounded `cosines` between them.
+  /// A NaN is never greater.
+  void keep_best(std::size_t i, const float* unit, std::int64_t first, int count, const float* cosines) const {
     const std::int64_t skipped = std::clamp<std::int64_t>(first_target(i) - first, 0, count);
-    std::int64_t best = -1;
-    float greatest = similarity[i];
+    float greatest = -std::numeric_limits<float>::infinity();
+    for (std::int64_t j = skipped; j < count; ++j) greatest = cosines[j] > greatest ? cosines[j] : greatest;
+    const float error = largest_error(x.cols);
     for (std::int64_t j = skipped; j < count; ++j) {
-      if (cosines[j] > greatest) {
-        greatest = cosines[j];
-        best = j;
+      if (!(cosines[j] >= greatest - 2 * error && cosines[j] >= similarity[i] - error)) continue;
+      const float cosine = kernels.sum_products(unit, row(targets, first + j), factors[first + j], x.cols);
+      if (cosine > similarity[i]) {
+        match[i] = targets[static_cast<std::size_t>(first + j)];
+        similarity[i] = cosine;
       }
     }
-    if (best < 0) return;
-    match[i] = targets[static_cast<std::size_t>(first + best)];
-    similarity[i] = greatest;
   }
 };
 
@@ -174,7 +193,10 @@ void CpuBackend::best_match(Matrix<const float> x, std::span<const std::int64_t>
                             std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
                             float* similarity) const {
   shapes::check_best_match(x, sources, targets);
-  BestMatch{x, sources, targets, later_only, match, similarity, select_kernels()}.run();
+  thread_local Scratch factors;
+  BestMatch{x,     sources,    targets,          later_only,
+            match, similarity, select_kernels(), factors.get(static_cast<std::int64_t>(targets.size()))}
+      .run();
 }
 
 }  // namespace molt

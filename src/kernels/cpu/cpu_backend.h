@@ -18,7 +18,16 @@ namespace molt {
 
 class CpuBackend : public ReferenceBackend {
  public:
+  /// rounds_scans: whether the dual scan may multiply in bfloat16, as suited_to() has it.
+  explicit CpuBackend(bool rounds_scans = false) : rounds_scans_(rounds_scans) {}
+
   std::string_view name() const override { return "cpu"; }
+  std::shared_ptr<const Backend> suited_to(DType dtype) const override {
+    return dtype == DType::bf16 ? std::make_shared<CpuBackend>(true) : nullptr;
+  }
+
+  /// Measured (docs/benchmarks/row-slices.md). The same for any number of threads, as results are to be.
+  std::int64_t rows_at_once() const override { return 256; }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override {
     if (dtype == DType::bf16) {
@@ -73,6 +82,9 @@ class CpuBackend : public ReferenceBackend {
   void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const override;
   void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
   void merge_rows(Matrix<float> x, std::span<const RowMerge> merges, const float* weights) const override;
+
+ private:
+  bool rounds_scans_;
 };
 
 }  // namespace molt

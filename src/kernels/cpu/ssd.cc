@@ -37,6 +37,7 @@ class Ssd {
   Matrix<float> y;
   shapes::SsdShape shape;
   const Kernels& kernels;
+  bool rounded;  // whether products are in bfloat16
 
   /// Runs sequences [begin, end).
   void run(std::size_t begin, std::size_t end) const {
@@ -109,7 +110,7 @@ class Ssd {
       for (std::int64_t i = from; i < to; ++i) {
         const std::int64_t group = i % shape.groups;
         const Chunk& chunk = chunks[static_cast<std::size_t>(i / shape.groups)];
-        kernels.ssd_prepare({
+        const SsdGroupChunk part{
             .B = B.row(chunk.begin) + group * shape.states,
             .B_stride = B.stride,
             .C = chunk.wanted ? C.row(chunk.begin) + group * shape.states : nullptr,
@@ -117,7 +118,9 @@ class Ssd {
             .rows = chunk.end - chunk.begin,
             .states = shape.states,
             .prepared = prepared_part(prepared, i / shape.groups, group),
-        });
+        };
+        kernels.ssd_prepare(part);
+        if (rounded) kernels.ssd_round(part);
       }
     });
   }
@@ -169,7 +172,7 @@ class Ssd {
         if (!chunk.wanted) head.y = nullptr;
         head.prepared = prepared + h / shape.heads_per_group() * ssd_prepared_size(shape.states);
         head.scratch = scratch.get(ssd_scratch_size(shape.states, shape.channels));
-        kernels.ssd_chunk(head);
+        rounded ? kernels.ssd_chunk_rounded(head) : kernels.ssd_chunk(head);
       }
       prepared += shape.groups * ssd_prepared_size(shape.states);
     }
@@ -211,7 +214,10 @@ void CpuBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<co
                      Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
                      Matrix<float> y) const {
   const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, rows, y);
-  const Ssd ssd{x, dt, A, B, C, D, rows, y, shape, select_kernels()};
+  const Kernels& kernels = select_kernels();
+  const bool rounded =
+      rounds_scans_ && kernels.ssd_chunk_rounded != nullptr && shape.states % 32 == 0 && shape.channels % 16 == 0;
+  const Ssd ssd{x, dt, A, B, C, D, rows, y, shape, kernels, rounded};
   const Offsets offsets = rows.offsets;
   for (std::size_t begin = 0, end; begin < rows.sequences(); begin = end) {
     end = begin + 1;

@@ -30,7 +30,7 @@ class AttentionBlock final : public ScanlessBlock {
   }
 
   void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
-               ScanView* /*scan*/) const override {
+               const ScanView& /*scan*/) const override {
     MOLT_CHECK(!input.has_writes() && input.states.kv.size() + 1 == input.offsets.size());
     const std::int64_t kv_channels = kv_shape().channels();
     // Queries and keys side by side: they are turned alike.

@@ -24,7 +24,7 @@ class GatedMlp final : public ScanlessBlock {
   }
 
   void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
-               ScanView* /*scan*/) const override {
+               const ScanView& /*scan*/) const override {
     MOLT_CHECK(!input.has_writes());
     const Matrix<float> gate = gate_proj_.forward(backend, input.x, arena);
     const Matrix<float> up = up_proj_.forward(backend, input.x, arena);

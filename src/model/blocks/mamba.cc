@@ -58,7 +58,7 @@ class MambaBlock final : public Block {
   }
 
   void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
-               ScanView* scan) const override {
+               const ScanView& scan) const override {
     const std::int64_t d_inner = config_.d_inner;
     const std::int64_t d_state = config_.d_state;
 
@@ -73,7 +73,7 @@ class MambaBlock final : public Block {
           }
         });
     const SsmStates states(input.states, conv_.state_part());
-    const Matrix<float> x = arena.matrix(input.rows(), d_inner);
+    const Matrix<float> x = kept_or_scratch(scan.x, input.rows(), d_inner, arena);
     backend.causal_conv(conv_in, conv_.weight.matrix(), conv_.bias_or_null(), input.offsets, states.conv(), x);
 
     const Matrix<float> dt_b_c = x_proj_.forward(backend, x, arena);
@@ -85,17 +85,34 @@ class MambaBlock final : public Block {
         backend.rms_norm(part, nullptr, config_.bcdt_norm_eps, part);
       }
     }
-    const Matrix<float> dt = dt_proj_.forward(backend, dt_low, arena);
+    const Matrix<float> dt = kept_or_scratch(scan.dt, input.rows(), d_inner, arena);
+    dt_proj_.forward(backend, dt_low, dt);
     backend.softplus(dt, dt_bias_.as<float>(), 0.0F, std::numeric_limits<float>::infinity(), dt);
 
-    // Where somebody looks, x and y are kept; elsewhere each takes its predecessor's place.
-    const Matrix<float> all_y = scan != nullptr ? arena.matrix(input.rows(), d_inner) : x;
+    if (scan.has_input()) {
+      const ColumnRun whole{0, 0, d_state};
+      backend.copy_columns(B, {&whole, 1}, scan.B);
+    }
+
+    // What nobody looks at gives its place to what comes of it: x to y, y to its gated form.
+    const bool view_fits = scan.has_output() && !input.has_writes();
+    const Matrix<float> all_y = view_fits ? scan.y : scan.has_input() ? arena.matrix(input.rows(), d_inner) : x;
     backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), states.scan_rows(input), all_y);
-    const Matrix<float> y = full_part(backend, input, all_y);
-    if (scan != nullptr) *scan = {.y = y, .x = x, .dt = dt, .B = B};
-    const Matrix<float> gated = scan != nullptr ? arena.matrix(y.rows, y.cols) : y;
+    const Matrix<float> y = full_part(backend, input, all_y, scan);
+    const Matrix<float> gated = scan.has_output() ? arena.matrix(y.rows, y.cols) : y;
     backend.silu_gate(y, z, gated);
     out_proj_.forward(backend, gated, h);
+  }
+
+  ScanView scan_room(ScanSides sides, std::int64_t rows, std::int64_t full, Arena& arena) const override {
+    ScanView scan;
+    if (sides.output) scan.y = arena.matrix(full, config_.d_inner);
+    if (sides.input) {
+      scan.x = arena.matrix(rows, config_.d_inner);
+      scan.dt = arena.matrix(rows, config_.d_inner);
+      scan.B = arena.matrix(rows, config_.d_state);
+    }
+    return scan;
   }
 
   void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,

@@ -59,27 +59,28 @@ class Mamba2Block final : public Block {
   }
 
   void forward(const Backend& backend, const BlockInput& input, Arena& arena, Matrix<float> h,
-               ScanView* scan) const override {
+               const ScanView& scan) const override {
     const Matrix<float> z_xbc_dt = in_proj_.forward(backend, input.x, arena);
     const Matrix<float> z = z_xbc_dt.col_range(0, d_inner());
     const Matrix<float> xbc_dt =
         participants(backend, input, z_xbc_dt.col_range(d_inner(), z_xbc_dt.cols), arena,
                      [&](const WriteRows& rows, Matrix<float> part) { project_writes(backend, rows, arena, part); });
-    const Matrix<float> dt = xbc_dt.col_range(conv_channels_, xbc_dt.cols);
+    const Matrix<float> dt_in = xbc_dt.col_range(conv_channels_, xbc_dt.cols);
+    const Matrix<float> dt = scan.has_input() ? scan.dt : dt_in;
     const SsmStates states(input.states, conv_.state_part());
-    const Matrix<float> xbc = arena.matrix(input.rows(), conv_channels_);
+    const Matrix<float> xbc = kept_or_scratch(convolved(scan), input.rows(), conv_channels_, arena);
     backend.causal_conv(xbc_dt.col_range(0, conv_channels_), conv_.weight.matrix(), conv_.bias_or_null(), input.offsets,
                         states.conv(), xbc);
-    backend.softplus(dt, dt_bias_.as<float>(), config_.dt_min, config_.dt_max, dt);
+    backend.softplus(dt_in, dt_bias_.as<float>(), config_.dt_min, config_.dt_max, dt);
 
-    const Matrix<float> all_y = arena.matrix(input.rows(), d_inner());
+    const bool view_fits = scan.has_output() && !input.has_writes();
+    const Matrix<float> all_y = view_fits ? scan.y : arena.matrix(input.rows(), d_inner());
     const Matrix<float> x = xbc.col_range(0, d_inner());
     const Matrix<float> B = xbc.col_range(d_inner(), d_inner() + bc());
     backend.ssd(x, dt, A(), B, xbc.col_range(d_inner() + bc(), conv_channels_), config_.groups, D(),
                 states.scan_rows(input), all_y);
-    const Matrix<float> y = full_part(backend, input, all_y);
-    if (scan != nullptr) *scan = {.y = y, .x = x, .dt = dt, .B = B};
-    const Matrix<float> gated = scan != nullptr ? arena.matrix(y.rows, y.cols) : y;
+    const Matrix<float> y = full_part(backend, input, all_y, scan);
+    const Matrix<float> gated = scan.has_output() ? arena.matrix(y.rows, y.cols) : y;
     if (config_.gated_norm) {
       backend.gated_rms_norm(y, z, norm_.as<float>(), config_.norm_eps, config_.norm_group, config_.norm_before_gate,
                              gated);
@@ -87,6 +88,18 @@ class Mamba2Block final : public Block {
       backend.silu_gate(y, z, gated);
     }
     out_proj_.forward(backend, gated, h);
+  }
+
+  ScanView scan_room(ScanSides sides, std::int64_t rows, std::int64_t full, Arena& arena) const override {
+    ScanView scan;
+    if (sides.output) scan.y = arena.matrix(full, d_inner());
+    if (sides.input) {
+      const Matrix<float> xbc = arena.matrix(rows, conv_channels_);
+      scan.x = xbc.col_range(0, d_inner());
+      scan.B = xbc.col_range(d_inner(), d_inner() + bc());
+      scan.dt = arena.matrix(rows, config_.heads);
+    }
+    return scan;
   }
 
   bool forward_layer(const Backend& backend, const LayerNorm& norm, const LayerStream& stream, const BlockInput& input,
@@ -157,6 +170,11 @@ class Mamba2Block final : public Block {
   std::int64_t bc() const { return config_.groups * config_.d_state; }
   std::span<const float> D() const { return {D_.as<float>(), static_cast<std::size_t>(d_inner())}; }
   std::span<const float> A() const { return {A_.as<float>(), static_cast<std::size_t>(config_.heads)}; }
+
+  /// The convolution's output x, B, C, of which a view's x and B are parts (scan_room); null if it has none.
+  Matrix<float> convolved(const ScanView& scan) const {
+    return {scan.x.data, scan.x.rows, conv_channels_, scan.x.stride};
+  }
 
   /// Of the columns x, B, C, dt of the projection those that writing `heads` takes (their x, B, every head's dt, by
   /// which the others decay), run by run: body(column in the projection, column in a write map's outputs, number of

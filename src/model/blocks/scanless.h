@@ -12,6 +12,9 @@ class ScanlessBlock : public Block {
  public:
   std::vector<StatePart> state_parts() const override { return {}; }
   bool has_scan() const final { return false; }
+  ScanView scan_room(ScanSides /*sides*/, std::int64_t /*rows*/, std::int64_t /*full*/, Arena& /*arena*/) const final {
+    return {};
+  }
   double write_flops(const WriteMap* /*map*/) const final { return no_scan<double>(); }
   void contribution(const Backend& /*backend*/, const ScanView& /*scan*/, Offsets /*offsets*/,
                     const float* /*multiplicity*/, float* /*c*/) const final {

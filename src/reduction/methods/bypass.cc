@@ -36,6 +36,8 @@ class Bypass final : public Reducer {
 
   std::vector<std::int64_t> sites() const override { return {from_ - 1}; }
 
+  Measures measures() const override { return {.output = false, .contribution = by_contribution_}; }
+
   Plan plan(const Site& site) const override {
     const std::vector<std::int64_t> tokens = choose(site);
     Plan plan = prune(tokens, carry_);

@@ -10,6 +10,8 @@ class Contrib final : public ScheduledReducer {
  public:
   using ScheduledReducer::ScheduledReducer;
 
+  Measures measures() const override { return {.output = false, .contribution = true}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     const std::vector<float> contribution = site.contribution();

@@ -15,6 +15,8 @@ class Evit final : public ScheduledReducer {
  public:
   explicit Evit(const MethodInput& input) : ScheduledReducer(input), fused_(input.options.flag("fused")) {}
 
+  Measures measures() const override { return {.output = true, .contribution = false}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     const std::vector<float> importance = site.importance(Importance::clip);

@@ -25,6 +25,8 @@ class Ltmp final : public Reducer {
 
   std::vector<std::int64_t> sites() const override { return thresholds_.sites; }
 
+  Measures measures() const override { return {.output = true, .contribution = false}; }
+
   Plan plan(const Site& site) const override {
     const auto& sites = thresholds_.sites;
     const auto at = static_cast<std::size_t>(std::find(sites.begin(), sites.end(), site.layer()) - sites.begin());

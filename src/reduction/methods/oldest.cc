@@ -21,6 +21,8 @@ class Oldest final : public Reducer {
 
   std::vector<std::int64_t> sites() const override { return schedule_.sites; }
 
+  Measures measures() const override { return {.output = false, .contribution = false}; }
+
   Plan plan(const Site& site) const override {
     const std::optional<std::int64_t> length = site.place().length;
     const std::int64_t count = length ? removed_by(*length, site.layer()) : site.to_remove();

@@ -15,6 +15,8 @@ class Pumer final : public ScheduledReducer {
  public:
   using ScheduledReducer::ScheduledReducer;
 
+  Measures measures() const override { return {.output = true, .contribution = false}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     std::vector<std::int64_t> sources;

@@ -13,6 +13,8 @@ class RandomTokens final : public ScheduledReducer {
   explicit RandomTokens(const MethodInput& input)
       : ScheduledReducer(input), seed_(Random(static_cast<std::uint64_t>(input.options.integer("seed"))).next()) {}
 
+  Measures measures() const override { return {.output = false, .contribution = false}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     std::vector<double> scores;

@@ -10,6 +10,8 @@ class Stride final : public ScheduledReducer {
  public:
   using ScheduledReducer::ScheduledReducer;
 
+  Measures measures() const override { return {.output = false, .contribution = false}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     const std::vector<std::int64_t> candidates = unprotected_tokens(site);

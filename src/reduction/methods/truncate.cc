@@ -15,6 +15,8 @@ class Truncate final : public Reducer {
 
   std::vector<std::int64_t> sites() const override { return {-1}; }
 
+  Measures measures() const override { return {.output = false, .contribution = false}; }
+
   Plan plan(const Site& site) const override {
     return prune(oldest(site, protect_first_, count(site.place().scope())), carry_);
   }

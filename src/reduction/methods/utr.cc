@@ -45,6 +45,8 @@ class Utr final : public ScheduledReducer {
         q_(input.options.number("q")),
         later_only_(input.options.text("direction") == "later") {}
 
+  Measures measures() const override { return {.output = true, .contribution = false}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     const std::vector<float> importance = site.importance(metric_);

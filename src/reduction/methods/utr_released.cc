@@ -15,6 +15,8 @@ class UtrReleased final : public ScheduledReducer {
  public:
   using ScheduledReducer::ScheduledReducer;
 
+  Measures measures() const override { return {.output = false, .contribution = false}; }
+
  private:
   Plan choose(const Site& site, std::int64_t count) const override {
     constexpr std::int64_t kTarget = 1;

@@ -15,6 +15,8 @@ Kernels with_tiles(const Kernels& base) {
   // panels.
   kernels.piece_rows = 960;
   kernels.piece_bytes = int64_t{5} << 18;
+  kernels.ssd_round = ssd_round;
+  kernels.ssd_chunk_rounded = ssd_chunk_rounded;
   kernels.multiply_panel_bf16 = multiply_panel_bf16;
   kernels.multiply_panel_int8 = multiply_panel_int8;
   kernels.multiply_panel_int4 = multiply_panel_int4;

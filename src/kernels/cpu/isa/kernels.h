@@ -94,9 +94,9 @@ inline constexpr int64_t ssd_padded(int64_t channels) {
 }
 
 /// Floats that one chunk of one group needs between ssd_prepare and ssd_chunk: B transposed [N, kSsdChunk], then
-/// C B^T [kSsdChunk, kSsdChunk].
+/// C B^T [kSsdChunk, kSsdChunk], then, for ssd_chunk_rounded, both B transposed and C [kSsdChunk, N] in bfloat16.
 inline constexpr int64_t ssd_prepared_size(int64_t states) {
-  return (states + kSsdChunk) * kSsdChunk;
+  return (2 * states + kSsdChunk) * kSsdChunk;
 }
 
 /// Floats of scratch that ssd_chunk needs.
@@ -264,6 +264,8 @@ struct Kernels {
   float (*sum_positive)(const float* x, int64_t n);
   float (*sum_magnitudes)(const float* x, int64_t n);
   float (*sum_squares)(const float* x, int64_t n);
+  /// Of x * (factor * y).
+  float (*sum_products)(const float* x, const float* y, float factor, int64_t n);
   /// y = the n 16-bit floats at x, which need no alignment.
   void (*f16_to_f32)(const void* x, float* y, int64_t n);
   void (*bf16_to_f32)(const void* x, float* y, int64_t n);
@@ -276,6 +278,11 @@ struct Kernels {
   void (*ssd_prepare)(const SsdGroupChunk& chunk);
   /// At most kSsdChunk rows of a head, as matrix products; with y null the state alone.
   void (*ssd_chunk)(const SsdHead& head);
+  /// The same with products in bfloat16: of x, B, C and the state's copy that C meets; decays, sums and the state
+  /// itself stay in float32. For states a multiple of 32 and channels of 16; ssd_round comes between it and
+  /// ssd_prepare. Null where that is not faster.
+  void (*ssd_round)(const SsdGroupChunk& chunk);
+  void (*ssd_chunk_rounded)(const SsdHead& head);
   /// Any number of rows of a head, one after another as the recurrence: the faster way for a few.
   void (*ssd_steps)(const SsdHead& head);
 

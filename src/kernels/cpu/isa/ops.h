@@ -18,6 +18,7 @@ float sum(const float* x, int64_t n);
 float sum_positive(const float* x, int64_t n);
 float sum_magnitudes(const float* x, int64_t n);
 float sum_squares(const float* x, int64_t n);
+float sum_products(const float* x, const float* y, float factor, int64_t n);
 void f16_to_f32(const void* x, float* y, int64_t n);
 void bf16_to_f32(const void* x, float* y, int64_t n);
 void round_state(const float* x, const RoundedElementsAt& to, int64_t n);

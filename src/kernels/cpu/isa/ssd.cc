@@ -6,6 +6,7 @@
 // All three sums are products of small matrices, done in register tiles. Every exponent is a difference of sums that is
 // never positive; the sums are held as pairs of floats, so that a small difference of large ones keeps its digits.
 #include "kernels/cpu/isa/ops.h"
+#include "kernels/cpu/isa/ssd_decays.h"
 #include "kernels/cpu/isa/stored_state.h"
 #include "kernels/cpu/isa/tile.h"
 #include "kernels/cpu/isa/vec_math.h"
@@ -19,58 +20,11 @@ inline bool is_wanted(const SsdHead& head, int64_t t) {
   return head.wanted == nullptr || head.wanted[t] != 0;
 }
 
-/// 2^-kNoTrace times anything that the scan can hold is nothing. Bounds a step's exponent, so that one huge step does
-/// not take away the digits of the sums after it.
-constexpr double kNoTrace = 512.0;
-
-/// The decays within one chunk.
-struct Decays {
-  float high[Q];        // the sums s_i, as high + low
-  float low[Q];         //
-  float dt[Q];          //
-  float from_start[Q];  // 2^(s_i)
-  float to_end[Q];      // 2^(s_last - s_j) dt_j
-  float whole;          // 2^(s_last)
-};
-
-void compute_decays(const SsdHead& head, Decays& d) {
-  const int64_t rows = head.rows;
-  double sums[Q];
-  double sum = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    const float dt = head.dt[i * head.dt_stride];
-    const double m = head.m == nullptr ? 1.0 : static_cast<double>(head.m[i]);
-    const double a = static_cast<double>(dt) * m * static_cast<double>(head.A) * 1.4426950408889634;
-    sum += a < -kNoTrace ? -kNoTrace : a;
-    sums[i] = sum;
-    d.dt[i] = dt;
-  }
-  for (int64_t i = 0; i < Q; ++i) {
-    const double s = i < rows ? sums[i] : sum;
-    d.high[i] = static_cast<float>(s);
-    d.low[i] = static_cast<float>(s - static_cast<double>(d.high[i]));
-    if (i >= rows) d.dt[i] = 0;
-    d.from_start[i] = d.high[i];
-    d.to_end[i] = static_cast<float>(sum - s);
-  }
-  for (int64_t i = 0; i < Q; i += kLanes) {
-    store(d.from_start + i, exp2_decay(load(d.from_start + i)));
-    store(d.to_end + i, exp2_decay(load(d.to_end + i)) * load(d.dt + i));
-  }
-  d.whole = d.from_start[rows - 1];
-}
-
 /// M [rows, Q], M[i, j] = 2^(s_i - s_j) gram[i, j] dt_j for j <= i, and zero for the j > i that i's band of tiles
 /// reads.
 void decay_gram(const Decays& d, const float* gram, int64_t rows, float* M) {
-  const VecI lane = lane_numbers();
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < Q && j < i + kTileRows; j += kLanes) {
-      const VecF exponent = (d.high[i] - load(d.high + j)) + (d.low[i] - load(d.low + j));
-      const VecF value = exp2_decay(min(exponent, VecF{})) * load(gram + i * Q + j) * load(d.dt + j);
-      const VecI past = lane <= static_cast<int32_t>(i - j);
-      store(M + i * Q + j, past ? value : VecF{});
-    }
+    for (int64_t j = 0; j < Q && j < i + kTileRows; j += kLanes) store(M + i * Q + j, decayed(d, gram, i, j));
   }
 }
 

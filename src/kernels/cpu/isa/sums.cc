@@ -31,4 +31,13 @@ float sum_squares(const float* x, int64_t n) {
   return sum_of_squares(n, [=](int64_t i, auto count, auto lanes) { return block_at<count.value>(x + i, lanes); });
 }
 
+float sum_products(const float* x, const float* y, float factor, int64_t n) {
+  return sum_by(
+      n,
+      [=](int64_t i, auto count, auto lanes) {
+        return block_at<count.value>(x + i, lanes) * (block_at<count.value>(y + i, lanes) * factor);
+      },
+      [](VecF& sum, VecF v) { sum += v; });
+}
+
 }  // namespace molt::MOLT_ISA
