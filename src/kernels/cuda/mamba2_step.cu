@@ -1,7 +1,6 @@
 // A Mamba-2 layer when each sequence takes one token, in four kernels: the norm; the input's product; softplus,
 // convolution, the scan's step and the gate; the output's product, which scales by the gated norm, adds to the stream
-// and moves the convolutions' states on. While the third runs, which is bound by waiting, the output's weights come
-// into the cache.
+// and moves the convolutions' states on.
 #include "kernels/cuda/mamba2_step.h"
 
 #include "kernels/cuda/matmul_few.h"
@@ -35,8 +34,6 @@ struct Step {
   int heads, channels, states, groups;
   __nv_bfloat16* gated;  // [S, heads * channels], but for the norm's scale
   float* squares;        // [S, parts]
-  const void* ahead;     // to be brought into the cache
-  std::int64_t ahead_bytes;
   const float* conv_states[kMostStepSequences];
   void* ssm_states[kMostStepSequences];  // float or bf16
   std::uint32_t keys[kMostStepSequences];
@@ -55,72 +52,103 @@ struct Room {
   float squares[kColumns / 32];
 };
 
-/// The convolution's channel c of a sequence.
-__device__ inline float convolved(const Step& step, int s, int c) {
-  const int channels = step.inner() + 2 * step.groups * step.states;
-  float sum = step.conv_bias == nullptr ? 0.0F : step.conv_bias[c];
-  const float* const state = step.conv_states[s] + c;
-#pragma unroll
-  for (int k = 0; k + 1 < kTaps; ++k) sum += step.conv_weight[k * step.conv_stride + c] * state[k * channels];
-  sum += step.conv_weight[(kTaps - 1) * step.conv_stride + c] * step.zxbcdt.row(s)[step.inner() + c];
-  return silu(sum);
-}
-
+/// The channels that a thread convolves: of x, B and C of its block's head. What depends on no other kernel is fetched
+/// first.
 template <int kColumns>
-__device__ void convolve(const Step& step, int s, int h, int p0, Room<kColumns>& room) {
-  const int group = h / (step.heads / step.groups);
-  for (int i = static_cast<int>(threadIdx.x); i < kColumns + 2 * step.states; i += kThreads) {
-    if (i < kColumns) {
-      if (p0 + i < step.channels) room.x[i] = convolved(step, s, h * step.channels + p0 + i);
-      continue;
+class Convolution {
+ public:
+  __device__ Convolution(const Step& step, int s, int h, int p0) : step_(step), s_(s) {
+    const int group = h / (step.heads / step.groups);
+#pragma unroll
+    for (int j = 0; j < kItems; ++j) {
+      const int i = item(j), n = i - kColumns;
+      channel_[j] = -1;
+      if (i < kColumns) {
+        if (p0 + i < step.channels) channel_[j] = h * step.channels + p0 + i;
+      } else if (n < 2 * step.states) {
+        const int part = n / step.states;  // B or C
+        channel_[j] = step.inner() + (part * step.groups + group) * step.states + n - part * step.states;
+      }
+      if (channel_[j] < 0) continue;
+      bias_[j] = step.conv_bias == nullptr ? 0.0F : step.conv_bias[channel_[j]];
+#pragma unroll
+      for (int k = 0; k < kTaps; ++k) weights_[j][k] = step.conv_weight[k * step.conv_stride + channel_[j]];
+#pragma unroll
+      for (int k = 0; k + 1 < kTaps; ++k) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(step.conv_states[s] + k * channels() + channel_[j]));
+      }
     }
-    const int n = i - kColumns;
-    const bool of_b = n < step.states;
-    const int within = of_b ? n : n - step.states;
-    (of_b ? room.B : room.C)[within] =
-        convolved(step, s, step.inner() + ((of_b ? 0 : step.groups) + group) * step.states + within);
   }
-}
+
+  __device__ void run(Room<kColumns>& room) const {
+#pragma unroll
+    for (int j = 0; j < kItems; ++j) {
+      if (channel_[j] < 0) continue;
+      const float* const state = step_.conv_states[s_] + channel_[j];
+      float sum = bias_[j] + weights_[j][kTaps - 1] * step_.zxbcdt.row(s_)[step_.inner() + channel_[j]];
+#pragma unroll
+      for (int k = 0; k + 1 < kTaps; ++k) sum += weights_[j][k] * state[k * channels()];
+      const int i = item(j), n = i - kColumns;
+      (i < kColumns ? room.x[i] : n < step_.states ? room.B[n] : room.C[n - step_.states]) = silu(sum);
+    }
+  }
+
+ private:
+  static constexpr int kItems = (kColumns + 2 * kMostStates + kThreads - 1) / kThreads;
+  static __device__ int item(int j) {
+    return static_cast<int>(threadIdx.x) + j * kThreads;
+  }
+  __device__ int channels() const {
+    return step_.inner() + 2 * step_.groups * step_.states;
+  }
+
+  const Step& step_;
+  const int s_;
+  int channel_[kItems];
+  float bias_[kItems], weights_[kItems][kTaps];
+};
 
 /// Threads of the first columns: y of a channel, gated, with the sum of the block's squares for the norm.
 template <int kColumns>
-__device__ void write(const Step& step, int s, int h, int p0, Room<kColumns>& room) {
+__device__ void write(const Step& step, int s, int column, float D, float weight, float z, Room<kColumns>& room) {
   const int c = static_cast<int>(threadIdx.x);
   float square = 0;
-  if (p0 + c < step.channels) {
-    const int column = h * step.channels + p0 + c;
-    float y = 0;
+  if (column >= 0) {
+    float y = D * room.x[c];
 #pragma unroll
     for (int part = 0; part < Room<kColumns>::kParts; ++part) y += room.sums[part][c];
-    y += step.D[column] * room.x[c];
-    const float gated = y * silu(step.zxbcdt.row(s)[column]);
+    const float gated = y * silu(z);
     square = step.norm_before_gate ? y * y : gated * gated;
-    step.gated[static_cast<std::int64_t>(s) * step.inner() + column] =
-        __float2bfloat16_rn(gated * step.gate_norm[column]);
+    step.gated[static_cast<std::int64_t>(s) * step.inner() + column] = __float2bfloat16_rn(gated * weight);
   }
   const float sum = warp_sum(square);
-  if constexpr (kColumns == 32) {
-    if (c == 0) room.squares[0] = sum;
-  } else {
-    if (c % 32 == 0) room.squares[c / 32] = sum;
-  }
+  if (c % 32 == 0) room.squares[c / 32] = sum;
 }
 
 template <int kColumns, class T>
-__global__ void __launch_bounds__(kThreads) step_kernel(const __grid_constant__ Step step) {
+__global__ void __launch_bounds__(kThreads, 4) step_kernel(const __grid_constant__ Step step) {
   using R = Room<kColumns>;
   __shared__ R room;
   let_next_start();
   const int s = static_cast<int>(blockIdx.z), h = static_cast<int>(blockIdx.y);
   const int p0 = static_cast<int>(blockIdx.x) * kColumns;
-  const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-  fetch_ahead(step.ahead, step.ahead_bytes, block, gridDim.x * gridDim.y * gridDim.z);
-  wait_for_previous();
   const int lane = static_cast<int>(threadIdx.x) % R::kLanes, part = static_cast<int>(threadIdx.x) / R::kLanes;
   const int p = p0 + lane * kEach;
   const bool mine = p < step.channels;
   const StoredState<T> state{
       static_cast<T*>(step.ssm_states[s]) + static_cast<std::int64_t>(h) * step.states * step.channels, step.keys[s]};
+  // The state comes into the cache; what it is, is known only when the kernel before has ended.
+  for (int n = static_cast<int>(threadIdx.x); n < step.states; n += kThreads) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(state.data + n * step.channels + p0));
+  }
+  const Convolution<kColumns> convolution(step, s, h, p0);
+  // The column of y that this thread will write.
+  const int own = static_cast<int>(threadIdx.x);
+  const int column = own < kColumns && p0 + own < step.channels ? h * step.channels + p0 + own : -1;
+  const float D = column < 0 ? 0.0F : step.D[column], weight = column < 0 ? 0.0F : step.gate_norm[column];
+  const float rate = step.A[h] * kLog2e, dt_bias = step.dt_bias[h];
+  wait_for_previous();
+  const float z = column < 0 ? 0.0F : step.zxbcdt.row(s)[column];
   float S[R::kOwn][kEach];
 #pragma unroll
   for (int i = 0; i < R::kOwn; ++i) {
@@ -134,10 +162,10 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const __grid_constant__ 
       for (int k = 0; k < kEach; ++k) S[i][k] = state.get(n * step.channels + p + k);
     }
   }
-  const float raw = step.zxbcdt.row(s)[2 * step.inner() + 2 * step.groups * step.states + h] + step.dt_bias[h];
+  const float raw = step.zxbcdt.row(s)[2 * step.inner() + 2 * step.groups * step.states + h] + dt_bias;
   const float dt = fminf(step.dt_max, fmaxf(step.dt_min, softplus_of(raw)));
-  const float decay = power_of_2(dt * (step.A[h] * kLog2e));
-  convolve(step, s, h, p0, room);
+  const float decay = power_of_2(dt * rate);
+  convolution.run(room);
   __syncthreads();
   float input[kEach], sums[kEach] = {};
 #pragma unroll
@@ -166,7 +194,7 @@ __global__ void __launch_bounds__(kThreads) step_kernel(const __grid_constant__ 
   for (int k = 0; k < kEach; ++k) room.sums[part][lane * kEach + k] = sums[k];
   __syncthreads();
   if (threadIdx.x >= kColumns) return;
-  write(step, s, h, p0, room);
+  write(step, s, column, D, weight, z, room);
   if constexpr (kColumns > 32) asm volatile("bar.sync 1, %0;" ::"n"(kColumns) : "memory");
   if (threadIdx.x != 0) return;
   float sum = 0;
@@ -250,14 +278,11 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
             .groups = static_cast<int>(layer.groups),
             .gated = reinterpret_cast<__nv_bfloat16*>(room.gated),
             .squares = room.squares,
-            .ahead = out.row(0),
-            .ahead_bytes = out.bytes(),
             .conv_states = {},
             .ssm_states = {},
             .keys = {}};
   StateShift shift{.count = static_cast<int>(sequences),
                    .channels = static_cast<int>(conv),
-                   .taps = kTaps,
                    .x = {room.zxbcdt.data + inner, room.zxbcdt.stride},
                    .states = {}};
   for (std::size_t s = 0; s < static_cast<std::size_t>(sequences); ++s) {

@@ -63,26 +63,42 @@ __device__ inline void wait_for(std::uint64_t*, int) {}
 __device__ inline void publish_barriers() {}
 #endif
 
-/// x of a warp's slice as an operand: rows beyond the last are zeros.
-__device__ inline void load_inputs(const __nv_bfloat16* x, int stride, int rows, int steps, Narrow::Left (&a)[kSteps]) {
+/// x of a warp's slice as an operand, 16 rows or 8 of them: rows beyond the last are zeros.
+template <bool kTall>
+struct Inputs {
+  std::uint32_t r[kSteps][kTall ? 4 : 2];
+
+  __device__ void load(const __nv_bfloat16* x, int stride, int rows, int steps);
+  __device__ Narrow::Left step(int k) const {
+    if constexpr (kTall) return {{r[k][0], r[k][1], r[k][2], r[k][3]}};
+    return {{r[k][0], 0, r[k][1], 0}};
+  }
+};
+
+template <bool kTall>
+__device__ void Inputs<kTall>::load(const __nv_bfloat16* x, int stride, int rows, int steps) {
   const Lane lane;
   const auto pair = [&](int row, int k) {
     return row < rows ? *reinterpret_cast<const std::uint32_t*>(x + row * stride + k) : 0U;
   };
 #pragma unroll
   for (int k = 0; k < kSteps; ++k) {
-    if (k >= steps) {
-      a[k] = {{0, 0, 0, 0}};
-      continue;
-    }
     const int column = 16 * k + 2 * lane.q;
-    a[k] = {{pair(lane.g, column), pair(lane.g + 8, column), pair(lane.g, column + 8), pair(lane.g + 8, column + 8)}};
+#pragma unroll
+    for (int part = 0; part < (kTall ? 4 : 2); ++part) {
+      const int row = lane.g + (kTall ? part % 2 * 8 : 0), behind = (kTall ? part / 2 : part) * 8;
+      r[k][part] = k < steps ? pair(row, column + behind) : 0;
+    }
   }
 }
 
-/// steps: of 16 inputs, of each warp's slice; an even number.
-template <int kWarps>
-__global__ void __launch_bounds__(32 * kWarps, 1)
+/// Registers a thread: as few as it takes without spilling, to let a block stand beside those of the kernel before.
+template <int kWarps, bool kTall>
+constexpr int kRegisters = kTall ? (kWarps == 8 ? 168 : 128) : (kWarps == 8 ? 136 : 104);
+
+/// kTall: more than 8 rows. steps: of 16 inputs, of each warp's slice; an even number.
+template <int kWarps, bool kTall>
+__global__ void __maxnreg__((kRegisters<kWarps, kTall>))
     stream_kernel(const __nv_bfloat16* x, const __nv_bfloat16* w, int rows, int steps,
                   const __grid_constant__ StepOutput out, const __grid_constant__ StateShift shift) {
   using R = Ring<kWarps>;
@@ -108,10 +124,18 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   if (lane < R::kSlots) make_barrier(&ring.arrived[warp][lane]);
   publish_barriers();
   __syncwarp();
+  // What is read beside the weights is asked for first: behind them it would come late.
+  if (out.adds) {
+    for (int i = static_cast<int>(threadIdx.x);; i += 32 * kWarps) {
+      const int tile = static_cast<int>(blockIdx.x) + i / rows * static_cast<int>(gridDim.x);
+      if (tile >= tiles) break;
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(out.y.row(i % rows) + tile * kOutputs));
+    }
+  }
   for (int i = 0; i < R::kSlots; ++i) fetch(i);
   wait_for_previous();
-  Narrow::Left a[kSteps];
-  load_inputs(x + warp * 16 * steps, stride, rows, steps, a);
+  Inputs<kTall> a;
+  a.load(x + warp * 16 * steps, stride, rows, steps);
   shift.run();
   if (out.squares != nullptr) {
     for (int t = warp; t < rows; t += kWarps) {
@@ -120,8 +144,12 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
     }
   }
   const Lane place;
+  const int t = static_cast<int>(threadIdx.x) / kOutputs;
   for (int i = 0, tile = static_cast<int>(blockIdx.x); tile < tiles; ++i, tile += static_cast<int>(gridDim.x)) {
     const int slot = i % R::kSlots;
+    const int n = tile * kOutputs + static_cast<int>(threadIdx.x) % kOutputs;
+    const bool puts = t < rows && n < out.outputs;
+    const float before = puts ? out.before(t, n) : 0.0F;
     wait_for(&ring.arrived[warp][slot], i / R::kSlots % 2);
     const __nv_bfloat16* const from = ring.weights[warp][slot][0];
     float sums[2][4] = {};
@@ -134,8 +162,8 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
                    : "=r"(b[0].r[0]), "=r"(b[0].r[1]), "=r"(b[1].r[0]), "=r"(b[1].r[1])
                    : "r"(address(from + lane % 8 * kRowElements + 16 * k + lane / 8 * 8))
                    : "memory");
-      Narrow::add_product(sums[0], a[k], b[0]);
-      Narrow::add_product(sums[1], a[k + 1], b[1]);
+      Narrow::add_product(sums[0], a.step(k), b[0]);
+      Narrow::add_product(sums[1], a.step(k + 1), b[1]);
     }
     float(&parts)[kRows][kOutputs] = ring.parts[i % 2][warp];
 #pragma unroll
@@ -143,12 +171,11 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
     __syncwarp();
     fetch(i + R::kSlots);
     __syncthreads();
-    const int t = static_cast<int>(threadIdx.x) / kOutputs, n = static_cast<int>(threadIdx.x) % kOutputs;
-    if (t < rows && tile * kOutputs + n < out.outputs) {
+    if (puts) {
       float sum = 0;
 #pragma unroll
-      for (int part = 0; part < kWarps; ++part) sum += ring.parts[i % 2][part][t][n];
-      out.put(t, tile * kOutputs + n, sum, out.squares != nullptr ? ring.scales[t] : 1.0F);
+      for (int part = 0; part < kWarps; ++part) sum += ring.parts[i % 2][part][t][threadIdx.x % kOutputs];
+      out.y.row(t)[n] = sum * (out.squares != nullptr ? ring.scales[t] : 1.0F) + before;
     }
   }
 }
@@ -156,7 +183,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
 template <int kWarps>
 void launch(const Context& context, const __nv_bfloat16* x, std::int64_t rows, const PackedRows& w, std::int64_t first,
             const StepOutput& out, const StateShift& shift) {
-  const auto kernel = stream_kernel<kWarps>;
+  const auto kernel = rows > 8 ? stream_kernel<kWarps, true> : stream_kernel<kWarps, false>;
   constexpr int kBytes = sizeof(Ring<kWarps>);
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
         "shared memory of a product");

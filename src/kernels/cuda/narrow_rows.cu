@@ -46,11 +46,20 @@ __device__ inline void for_units(int cols, Body body) {
   }
 }
 
+constexpr unsigned kMostEarlyRows = 64;
+
 template <bool kAdd>
 __global__ void __launch_bounds__(kThreads)
     norm_kernel(Rows<float> residual, Rows<const float> h, const float* weight, float eps, int cols, Rows<Narrow> y) {
   __shared__ float room[32];
-  begin();
+  let_next_start();
+  // The next kernel may fetch its weights before this one's work begins: those of the norm are to come first.
+  if (gridDim.x <= kMostEarlyRows) {
+    for (int i = static_cast<int>(threadIdx.x) * 32; i < cols; i += 32 * kThreads) {
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(weight + i));
+    }
+  }
+  wait_for_previous();
   float* const from = residual.row(blockIdx.x);
   float kept[kKept][kEach];
   float squares = 0;

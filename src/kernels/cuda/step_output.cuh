@@ -23,19 +23,22 @@ struct StepOutput {
     return 1.0F / sqrtf(warp_sum(sum) / columns + eps);
   }
 
-  __device__ void put(int t, int n, float product, float scale) const {
-    float* const to = y.row(t) + n;
-    const float value = product * scale + (bias == nullptr ? 0.0F : bias[n]);
-    *to = adds ? *to + value : value;
+  /// What is added to the scaled product.
+  __device__ float before(int t, int n) const {
+    return (bias == nullptr ? 0.0F : bias[n]) + (adds ? y.row(t)[n] : 0.0F);
   }
+
+  __device__ void put(int t, int n, float product, float scale) const { y.row(t)[n] = product * scale + before(t, n); }
 };
 
-/// The states of convolutions, [taps - 1, channels] each, moved on by one row: inputs x [count, channels].
+/// The states of convolutions of four taps, [3, channels] each, moved on by one row: inputs x [count, channels].
 struct StateShift {
   static constexpr int kMost = 16;
 
+  static constexpr int kTaps = 4;
+
   int count = 0;
-  int channels = 0, taps = 0;
+  int channels = 0;
   Rows<const float> x{nullptr, 0};
   float* states[kMost] = {};
 
@@ -45,8 +48,12 @@ struct StateShift {
     for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < count * channels; i += threads) {
       const int s = i / channels, c = i - s * channels;
       float* const state = states[s] + c;
-      for (int k = 0; k + 2 < taps; ++k) state[k * channels] = state[(k + 1) * channels];
-      if (taps > 1) state[(taps - 2) * channels] = x.row(s)[c];
+      float later[kTaps - 1];
+#pragma unroll
+      for (int k = 0; k + 2 < kTaps; ++k) later[k] = state[(k + 1) * channels];
+      later[kTaps - 2] = x.row(s)[c];
+#pragma unroll
+      for (int k = 0; k + 1 < kTaps; ++k) state[k * channels] = later[k];
     }
   }
 };

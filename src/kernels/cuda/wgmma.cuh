@@ -46,9 +46,21 @@ __device__ inline std::uint64_t across(unsigned panel, int k) {
   return describe(panel + static_cast<unsigned>(k) * 16 * kRowBytes);
 }
 
+/// Stores four matrices of 8 x 8 elements that a warp holds as it holds sums; `to` is where this lane's row of one
+/// lies: lane / 8 is which, lane % 8 the row.
+__device__ inline void store_four(unsigned to, std::uint32_t m0, std::uint32_t m1, std::uint32_t m2, std::uint32_t m3) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(m0), "r"(m1), "r"(m2),
+               "r"(m3)
+               : "memory");
+#endif
+}
+
 /// What threads wrote to shared memory before is what instructions read behind a barrier.
 __device__ inline void publish() {
+#if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
