@@ -19,7 +19,7 @@ class Onlooker final : public Router {
  public:
   Onlooker(Offsets offsets, bool looks) : offsets_(offsets), looks_(looks) {}
   LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override { return {offsets_}; }
-  bool looks(std::int64_t /*layer*/) const override { return looks_; }
+  ScanSides looks_at(std::int64_t /*layer*/) const override { return {.output = looks_, .input = looks_}; }
   void leave(std::int64_t /*layer*/, const Block& /*block*/, const ScanView& /*scan*/, Stream& /*stream*/) override {}
 
  private:
