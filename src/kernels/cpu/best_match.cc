@@ -56,6 +56,19 @@ void scale(const float* x, float factor, std::int64_t n, float* y) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = x[i] * factor;
 }
 
+/// The greatest of some numbers that is one, or -infinity. Side by side, so that compilers take vectors of them.
+float greatest_of(const float* x, std::int64_t count) {
+  constexpr std::int64_t kSide = 16;
+  float best[kSide];
+  std::fill_n(best, kSide, -std::numeric_limits<float>::infinity());
+  std::int64_t i = 0;
+  for (; i + kSide <= count; i += kSide) {
+    for (std::int64_t j = 0; j < kSide; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
+  }
+  for (; i < count; ++i) best[0] = x[i] > best[0] ? x[i] : best[0];
+  return *std::max_element(best, best + kSide);
+}
+
 /// One call's arguments, and the ways through them.
 class BestMatch {
  public:
@@ -173,11 +186,12 @@ class BestMatch {
   /// A NaN is never greater.
   void keep_best(std::size_t i, const float* unit, std::int64_t first, int count, const float* cosines) const {
     const std::int64_t skipped = std::clamp<std::int64_t>(first_target(i) - first, 0, count);
-    float greatest = -std::numeric_limits<float>::infinity();
-    for (std::int64_t j = skipped; j < count; ++j) greatest = cosines[j] > greatest ? cosines[j] : greatest;
     const float error = largest_error(x.cols);
+    const float greatest = greatest_of(cosines + skipped, count - skipped);
+    const float least = std::max(greatest - 2 * error, similarity[i] - error);  // of those who may be the best
+    if (!(greatest >= least)) return;
     for (std::int64_t j = skipped; j < count; ++j) {
-      if (!(cosines[j] >= greatest - 2 * error && cosines[j] >= similarity[i] - error)) continue;
+      if (!(cosines[j] >= least)) continue;
       const float cosine = kernels.sum_products(unit, row(targets, first + j), factors[first + j], x.cols);
       if (cosine > similarity[i]) {
         match[i] = targets[static_cast<std::size_t>(first + j)];
