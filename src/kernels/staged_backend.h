@@ -25,7 +25,6 @@ class StagedBackend : public Backend {
 
   std::string_view name() const override { return inner_->name(); }
   const Memory& memory() const override { return outside_; }
-  std::int64_t rows_at_once() const override { return inner_->rows_at_once(); }
   std::shared_ptr<const Backend> suited_to(DType dtype) const override {
     auto suited = inner_->suited_to(dtype);
     return suited == nullptr ? nullptr : std::make_shared<StagedBackend>(std::move(suited), outside_, aligned_);

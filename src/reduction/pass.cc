@@ -86,7 +86,6 @@ void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& 
                          .backend = backend_,
                          .block = block,
                          .scan = scan,
-                         .measures = pieces_[s].reduction->reducer->measures(),
                          .stream = stream,
                          .arena = arena_});
     plans[s] = pieces_[s].reduction->reducer->plan(site);

@@ -58,8 +58,8 @@ std::vector<float> BlindSite::features(Feature /*feature*/) const {
   return noise(static_cast<std::size_t>(tokens() * width_), layer());
 }
 
-void SiteView::check_named(bool named, std::string_view measure) const {
-  if (named) return;
+void SiteView::check_named(bool Measures::*named, std::string_view measure) const {
+  if (c_.piece.reduction->reducer->measures().*named) return;
   fail("method {} asks for the {} of tokens behind block {}, which its measures() does not name",
        c_.piece.reduction->method, measure, layer());
 }
@@ -80,7 +80,7 @@ Matrix<const float> SiteView::feature_rows(Feature feature) const {
 }
 
 std::vector<float> SiteView::importance(Importance metric) const {
-  check_named(c_.measures.output, "importance");
+  check_named(&Measures::output, "importance");
   std::vector<float> scores(static_cast<std::size_t>(tokens()));
   c_.backend.importance(feature_rows(Feature::scan_output), metric, scores.data());
   check_finite(scores, "importance", layer());
@@ -89,7 +89,7 @@ std::vector<float> SiteView::importance(Importance metric) const {
 
 std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::int64_t> sources,
                                          std::span<const std::int64_t> targets, bool later_only) const {
-  check_named(c_.measures.output, "similarity");
+  check_named(&Measures::output, "similarity");
   std::vector<std::int64_t> target(sources.size());
   std::vector<float> similarity(sources.size());
   const Arena::Scope scope(c_.arena);
@@ -104,7 +104,7 @@ std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::i
 }
 
 std::vector<float> SiteView::contribution() const {
-  check_named(c_.measures.contribution, "contribution");
+  check_named(&Measures::contribution, "contribution");
   const RowTable::Participants& p = c_.table.participants();
   const std::int64_t begin = p.offsets[c_.sequence];
   const std::int64_t end = p.offsets[c_.sequence + 1];
@@ -129,7 +129,7 @@ std::vector<float> SiteView::contribution() const {
 }
 
 std::vector<float> SiteView::features(Feature feature) const {
-  check_named(c_.measures.output, "features");
+  check_named(&Measures::output, "features");
   const Arena::Scope scope(c_.arena);
   const Tensor rows = c_.backend.memory().fetch(feature_rows(feature));
   std::vector<float> copy(rows.as<float>(), rows.as<float>() + rows.size());

@@ -58,8 +58,7 @@ class SiteView final : public PlacedSite {
     std::int64_t layer;
     const Backend& backend;
     const Block& block;
-    const ScanView& scan;
-    Measures measures;  // that the reducer names: the scan has those sides
+    const ScanView& scan;  // the sides that the reducer's measures() asks for, at least
     const Stream& stream;
     Arena& arena;
   };
@@ -74,7 +73,7 @@ class SiteView final : public PlacedSite {
 
  private:
   /// Throws Error when the reducer asks for a measure that it did not name.
-  void check_named(bool named, std::string_view measure) const;
+  void check_named(bool Measures::*named, std::string_view measure) const;
   Matrix<const float> feature_rows(Feature feature) const;
 
   Context c_;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "tests/support/offsets.h"
 
 namespace molt::testing_kernels {
 
@@ -101,12 +102,7 @@ inline void expect_same_bits(const Floats& got, const Floats& want, const std::s
   }
 }
 
-/// Lengths 3, 0, 5 as offsets 0, 3, 3, 8.
-inline std::vector<std::int64_t> offsets_of(const std::vector<std::int64_t>& lengths) {
-  std::vector<std::int64_t> offsets{0};
-  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
-  return offsets;
-}
+using testing_support::offsets_of;
 
 /// A random call of an op along sequences.
 class SequenceProblem {

@@ -6,6 +6,8 @@
 
 #include <numeric>
 
+#include "tests/support/offsets.h"
+
 namespace molt {
 
 // For GoogleTest's messages.
@@ -22,12 +24,7 @@ bool operator==(const RowSlice& a, const RowSlice& b) {
 namespace {
 
 using testing::ElementsAre;
-
-std::vector<std::int64_t> offsets_of(const std::vector<std::int64_t>& lengths) {
-  std::vector<std::int64_t> offsets = {0};
-  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
-  return offsets;
-}
+using testing_support::offsets_of;
 
 TEST(CutRows, ShortSequencesLieTogether) {
   const auto offsets = offsets_of({3, 0, 4, 2, 7});

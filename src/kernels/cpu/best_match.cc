@@ -12,7 +12,9 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/greatest.h"
 #include "kernels/cpu/packed_matrix.h"
+#include "kernels/cpu/rounded_rows.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/select.h"
 #include "kernels/shapes.h"
@@ -22,9 +24,6 @@ namespace {
 
 /// Bytes of packed targets that are held at a time (whole panels, at least one).
 constexpr std::int64_t kMaxPacked = std::int64_t{16} << 20;
-
-/// Columns between rounded rows, so that those of a tile do not meet in the same few places of a cache.
-constexpr std::int64_t kGap = 32;
 
 /// By how much a cosine of rows rounded to bfloat16 differs from that in float32, at the most: each element by 2^-8 of
 /// itself, so the product of two rows of length 1 by 2^-7 and 2^-16 (Cauchy-Schwarz), and each sum by 2^-24 of its
@@ -54,19 +53,6 @@ float inverse_length(const Kernels& kernels, const float* x, std::int64_t n) {
 
 void scale(const float* x, float factor, std::int64_t n, float* y) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = x[i] * factor;
-}
-
-/// The greatest of some numbers that is one, or -infinity. Side by side, so that compilers take vectors of them.
-float greatest_of(const float* x, std::int64_t count) {
-  constexpr std::int64_t kSide = 16;
-  float best[kSide];
-  std::fill_n(best, kSide, -std::numeric_limits<float>::infinity());
-  std::int64_t i = 0;
-  for (; i + kSide <= count; i += kSide) {
-    for (std::int64_t j = 0; j < kSide; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
-  }
-  for (; i < count; ++i) best[0] = x[i] > best[0] ? x[i] : best[0];
-  return *std::max_element(best, best + kSide);
 }
 
 /// One call's arguments, and the ways through them.
@@ -149,15 +135,12 @@ class BestMatch {
     const auto rows = static_cast<std::int64_t>(end - begin);
     float* const units = unit_scratch.get(rows * (x.cols + kPanelOutputs));
     float* const cosines = units + rows * x.cols;
-    const std::int64_t stride = padded_columns(x.cols) + kGap;  // in elements
-    const std::int64_t row_bytes = stride * kernels.rounded_bytes;
-    auto* const rounded = reinterpret_cast<std::byte*>(
-        rounded_scratch.get((rows * row_bytes) / static_cast<std::int64_t>(sizeof(float)) + 1));
+    const RoundedRows rounded(kernels, x.cols, rows, rounded_scratch);
     std::int64_t earliest = static_cast<std::int64_t>(targets.size());
     for (std::int64_t r = 0; r < rows; ++r) {
       const float* from = row(sources, static_cast<std::int64_t>(begin) + r);
       scale(from, inverse_length(kernels, from, x.cols), x.cols, units + r * x.cols);
-      kernels.round_row(units + r * x.cols, x.cols, padded_columns(x.cols), rounded + r * row_bytes);
+      rounded.round(r, units + r * x.cols);
       earliest = std::min(earliest, first_target(begin + static_cast<std::size_t>(r)));
     }
     for (std::int64_t p = std::max(first, earliest / kPanelOutputs); p < last; ++p) {
@@ -165,8 +148,8 @@ class BestMatch {
       const auto count =
           static_cast<int>(std::min<std::int64_t>(kPanelOutputs, static_cast<std::int64_t>(targets.size()) - target));
       kernels.multiply_panel_bf16({
-          .x = rounded,
-          .x_stride = stride,
+          .x = rounded.row(0),
+          .x_stride = rounded.stride(),
           .rows = rows,
           .panel = packed + (p - first) * panel_bytes(),
           .next = p + 1 < last ? packed + (p + 1 - first) * panel_bytes() : nullptr,
@@ -187,9 +170,9 @@ class BestMatch {
   void keep_best(std::size_t i, const float* unit, std::int64_t first, int count, const float* cosines) const {
     const std::int64_t skipped = std::clamp<std::int64_t>(first_target(i) - first, 0, count);
     const float error = largest_error(x.cols);
-    const float greatest = greatest_of(cosines + skipped, count - skipped);
-    const float least = std::max(greatest - 2 * error, similarity[i] - error);  // of those who may be the best
-    if (!(greatest >= least)) return;
+    const float most_alike = greatest(cosines + skipped, count - skipped);
+    const float least = std::max(most_alike - 2 * error, similarity[i] - error);  // of those who may be the best
+    if (!(most_alike >= least)) return;
     for (std::int64_t j = skipped; j < count; ++j) {
       if (!(cosines[j] >= least)) continue;
       const float cosine = kernels.sum_products(unit, row(targets, first + j), factors[first + j], x.cols);

@@ -1,11 +1,11 @@
 // What logits say of the next token: exponentials by the vector kernels, a block at a time, blocks added in double.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/grain.h"
+#include "kernels/cpu/greatest.h"
 #include "kernels/cpu/select.h"
 #include "kernels/shapes.h"
 
@@ -25,19 +25,6 @@ double sum_of_blocks(const Kernels& kernels, std::int64_t n, Fill fill) {
     sum += static_cast<double>(kernels.sum(values, count));
   }
   return sum;
-}
-
-/// The greatest of x [n], which passes over NaN.
-float greatest(const float* x, std::int64_t n) {
-  constexpr std::int64_t kLanes = 16;  // side by side, so that the compiler makes them a vector
-  float largest[kLanes];
-  std::fill_n(largest, kLanes, -std::numeric_limits<float>::infinity());
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::int64_t k = 0; k < kLanes; ++k) largest[k] = x[i + k] > largest[k] ? x[i + k] : largest[k];
-  }
-  for (; i < n; ++i) largest[0] = x[i] > largest[0] ? x[i] : largest[0];
-  return *std::max_element(largest, largest + kLanes);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/pieces.h"
+#include "kernels/cpu/rounded_rows.h"
 #include "kernels/shapes.h"
 
 namespace molt {
@@ -18,21 +19,15 @@ struct Inputs {
   std::int64_t element_bytes;
 };
 
-/// Rounds x to bfloat16 for `kernels`, padded with zeros to `padded` columns, into this thread's scratch, where it
-/// stays until this thread's next call. Between rows lies a cache line, so that those of a tile, read side by side, do
-/// not meet in the same few places of a cache.
-Inputs round_inputs(const Kernels& kernels, Matrix<const float> x, std::int64_t padded) {
-  constexpr std::int64_t kGap = 32;
+/// x rounded to bfloat16, in this thread's scratch, where it stays until this thread's next call.
+Inputs round_inputs(const Kernels& kernels, Matrix<const float> x) {
   thread_local Scratch scratch;
-  const std::int64_t stride = padded + kGap;
-  const std::int64_t row_bytes = stride * kernels.rounded_bytes;
-  constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
-  auto* const rounded = reinterpret_cast<std::byte*>(scratch.get((x.rows * row_bytes + kFloatBytes - 1) / kFloatBytes));
+  const RoundedRows rounded(kernels, x.cols, x.rows, scratch);
   const std::int64_t grain = kLeastWork / std::max<std::int64_t>(1, x.cols) + 1;
   parallel_for(x.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end; ++t) kernels.round_row(x.row(t), x.cols, padded, rounded + t * row_bytes);
+    for (std::int64_t t = begin; t < end; ++t) rounded.round(t, x.row(t));
   });
-  return {rounded, stride, kernels.rounded_bytes};
+  return {rounded.row(0), rounded.stride(), kernels.rounded_bytes};
 }
 
 }  // namespace
@@ -46,7 +41,7 @@ void panel_matmul(Matrix<const float> x, const PackedMatrix& w, const float* bia
 
   const Kernels& kernels = select_kernels();
   const Inputs inputs = w.dtype() == DType::bf16
-                            ? round_inputs(kernels, x, 2 * panels->steps())
+                            ? round_inputs(kernels, x)
                             : Inputs{reinterpret_cast<const std::byte*>(x.data), x.stride, sizeof(float)};
   const auto multiply = w.dtype() == DType::bf16 ? kernels.multiply_panel_bf16 : kernels.multiply_panel_f32;
   const std::int64_t rows = piece_rows(kernels, y.rows, inputs.stride * inputs.element_bytes);

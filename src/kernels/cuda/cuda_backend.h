@@ -23,8 +23,6 @@ class CudaBackend final : public StagedBackend {
   std::shared_ptr<const Backend> suited_to(DType dtype) const override;
   std::unique_ptr<Recording> record(const std::function<void()>& work) const override;
   bool records() const override { return true; }
-  /// All: what is too much for a processor's caches is what a device needs to be busy.
-  std::int64_t rows_at_once() const override { return Backend::rows_at_once(); }
 
   std::unique_ptr<PackedMatrix> pack(const Tensor& weight, DType dtype) const override;
   std::unique_ptr<PackedMatrix> pack(const QuantizedMatrix& weight) const override;

@@ -94,7 +94,8 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
   }
   cuda::Context& context = cuda::Context::get();
   const std::int64_t heads = std::ssize(layer.A), states = layer.conv_weight.cols - std::ssize(layer.D);
-  const bool is_short = rows.offsets.back() < cuda::kLeastLayerRows;
+  const std::int64_t total = rows.offsets.back(), model = stream.residual.cols;
+  const bool is_short = total < cuda::kLeastLayerRows;
   if (!is_short && !cuda::can_use_panels(context, static_cast<int>(states / (2 * layer.groups)))) return false;
   for (const void* data : {static_cast<const void*>(layer.norm), static_cast<const void*>(layer.gate_norm),
                            static_cast<const void*>(layer.conv_weight.data), static_cast<const void*>(layer.conv_bias),
@@ -105,8 +106,7 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
     if (!cuda::is_aligned(state)) return false;
   }
   if (layer.conv_weight.stride % 4 != 0 || stream.residual.stride % 4 != 0 || stream.h.stride % 4 != 0) return false;
-  const std::int64_t total = rows.offsets.back(), model = stream.residual.cols;
-  if (total < cuda::kLeastLayerRows) {
+  if (is_short) {
     if (rows.multiplicity != nullptr) return false;
     cuda::mamba2_step(context, layer, stream, conv_states, rows, cuda::StepRoom(layer, total, arena));
     return true;

@@ -47,19 +47,26 @@ struct Sums {
   int64_t stride;  // in floats
 };
 
-/// R x C tiles: to = from + left [R * 16, k] * right [k, C * 16], k in tile steps.
+/// Whether a product takes the place of what its sums hold, or is added to it.
+enum class Into { zeros, sums };
+
+/// R x C tiles: sums (+)= left [R * 16, k] * right [k, C * 16], k in tile steps.
 template <int R, int C>
-inline void multiply_block(Factor left, Factor right, int64_t steps, const Sums* from, Sums to) {
+inline void multiply_block(Factor left, Factor right, int64_t steps, Into into, Sums sums) {
   constexpr int kA = 4, kB = 6;
-  unrolled<R>([&](auto r) {
-    unrolled<C>([&](auto c) {
-      constexpr int kSum = r.value * 2 + c.value;
-      if (from == nullptr) {
-        clear_tile<kSum>();
-      } else {
-        load_tile<kSum>(from->data + r.value * kTile * from->stride + c.value * kTile, from->stride * 4);
-      }
+  const auto for_sums = [&](auto body) {
+    unrolled<R>([&](auto r) {
+      unrolled<C>([&](auto c) {
+        body(Constant<r.value * 2 + c.value>{}, sums.data + r.value * kTile * sums.stride + c.value * kTile);
+      });
     });
+  };
+  for_sums([&](auto tile, const float* from) {
+    if (into == Into::zeros) {
+      clear_tile<tile.value>();
+    } else {
+      load_tile<tile.value>(from, sums.stride * 4);
+    }
   });
   for (int64_t step = 0; step < steps; ++step) {
     const char* a = static_cast<const char*>(left.data) + step * kTileBytes;
@@ -70,38 +77,31 @@ inline void multiply_block(Factor left, Factor right, int64_t steps, const Sums*
       unrolled<R>([&](auto r) { multiply_bf16<r.value * 2 + c.value, kA + r.value, kB + c.value>(); });
     });
   }
-  unrolled<R>([&](auto r) {
-    unrolled<C>([&](auto c) {
-      store_tile<r.value * 2 + c.value>(to.data + r.value * kTile * to.stride + c.value * kTile, to.stride * 4);
-    });
-  });
+  for_sums([&](auto tile, float* to) { store_tile<tile.value>(to, sums.stride * 4); });
 }
 
 /// R tiles of rows by all columns.
 template <int R>
-inline void multiply_rows(Factor left, Factor right, int64_t columns, int64_t steps, const Sums* from, Sums to) {
+inline void multiply_rows(Factor left, Factor right, int64_t columns, int64_t steps, Into into, Sums sums) {
   for (int64_t c = 0; c < columns; c += 2 * kTile) {
     const Factor part{static_cast<const char*>(right.data) + c * 4, right.stride};
-    const Sums from_part{from == nullptr ? nullptr : from->data + c, from == nullptr ? 0 : from->stride};
-    const Sums* const start = from == nullptr ? nullptr : &from_part;
     if (columns - c >= 2 * kTile) {
-      multiply_block<R, 2>(left, part, steps, start, {to.data + c, to.stride});
+      multiply_block<R, 2>(left, part, steps, into, {sums.data + c, sums.stride});
     } else {
-      multiply_block<R, 1>(left, part, steps, start, {to.data + c, to.stride});
+      multiply_block<R, 1>(left, part, steps, into, {sums.data + c, sums.stride});
     }
   }
 }
 
-/// to [rows, columns] = from + left * right; rows and columns in whole tiles, from null meaning zeros.
-void multiply(Factor left, int64_t rows, Factor right, int64_t columns, int64_t steps, const Sums* from, Sums to) {
+/// sums [rows, columns] (+)= left * right; rows and columns in whole tiles.
+void multiply(Factor left, int64_t rows, Factor right, int64_t columns, int64_t steps, Into into, Sums sums) {
   for (int64_t r = 0; r < rows; r += 2 * kTile) {
     const Factor part{static_cast<const char*>(left.data) + r * left.stride, left.stride};
-    const Sums from_part{from == nullptr ? nullptr : from->data + r * from->stride, from == nullptr ? 0 : from->stride};
-    const Sums* const start = from == nullptr ? nullptr : &from_part;
+    const Sums to{sums.data + r * sums.stride, sums.stride};
     if (rows - r >= 2 * kTile) {
-      multiply_rows<2>(part, right, columns, steps, start, {to.data + r * to.stride, to.stride});
+      multiply_rows<2>(part, right, columns, steps, into, to);
     } else {
-      multiply_rows<1>(part, right, columns, steps, start, {to.data + r * to.stride, to.stride});
+      multiply_rows<1>(part, right, columns, steps, into, to);
     }
   }
 }
@@ -127,8 +127,7 @@ struct Workspace {
 
   Workspace(float* scratch, int64_t states, int64_t channels) {
     y = scratch;
-    auto* const words = reinterpret_cast<uint32_t*>(y + Q * channels);
-    x = words;
+    x = reinterpret_cast<uint32_t*>(y + Q * channels);
     x_to_end = x + Q / 2 * channels;
     state = x_to_end + Q / 2 * channels;
     M = reinterpret_cast<uint16_t*>(state + states / 2 * channels);
@@ -166,14 +165,12 @@ void decay_state(const SsdHead& head, const Decays& d, const Workspace& w) {
   }
 }
 
-/// M, zeros behind the diagonal.
+/// M up to the tile step that holds the diagonal, zeros behind that.
 void round_decayed(const Decays& d, const float* gram, int64_t rows, uint16_t* M) {
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < Q; j += kDepth) {
-      const bool any = j <= i;
-      const VecF low = any ? decayed(d, gram, i, j) : VecF{};
-      const VecF high = any && j + kLanes <= i ? decayed(d, gram, i, j + kLanes) : VecF{};
-      _mm512_storeu_si512(M + i * Q + j, rounded_pair(low, high));
+    for (int64_t j = 0; j <= i; j += kDepth) {
+      const VecF high = j + kLanes <= i ? decayed(d, gram, i, j + kLanes) : VecF{};
+      _mm512_storeu_si512(M + i * Q + j, rounded_pair(decayed(d, gram, i, j), high));
     }
   }
 }
@@ -196,12 +193,12 @@ void compute_outputs(const SsdHead& head, const Decays& d, const Workspace& w) {
   const int64_t P = head.channels;
   const int64_t rows = (head.rows + kTile - 1) / kTile * kTile;
   round_decayed(d, head.prepared + N * Q, head.rows, w.M);
-  multiply({rounded_group(head.prepared, N).C, N * 2}, rows, {w.state, P * 4}, P, N / kDepth, nullptr, {w.y, P});
+  multiply({rounded_group(head.prepared, N).C, N * 2}, rows, {w.state, P * 4}, P, N / kDepth, Into::zeros, {w.y, P});
   scale_outputs(head, d, w.y);
   // Two tiles of rows at a time: what lies behind their diagonal is left out.
   for (int64_t i = 0; i < rows; i += kDepth) {
-    const Sums sums{w.y + i * P, P};
-    multiply({w.M + i * Q, Q * 2}, rows - i < kDepth ? rows - i : kDepth, {w.x, P * 4}, P, i / kDepth + 1, &sums, sums);
+    multiply({w.M + i * Q, Q * 2}, rows - i < kDepth ? rows - i : kDepth, {w.x, P * 4}, P, i / kDepth + 1, Into::sums,
+             {w.y + i * P, P});
   }
   for (int64_t i = 0; i < head.rows; ++i) {
     for (int64_t c = 0; c < P; c += kLanes) store(head.y + i * head.y_stride + c, load(w.y + i * P + c));
@@ -237,9 +234,8 @@ void ssd_chunk_rounded(const SsdHead& head) {
   decay_state(head, d, w);
   const Tiles tiles(kTileRows);
   if (head.y != nullptr) compute_outputs(head, d, w);
-  const Sums state{head.state, P};
-  multiply({rounded_group(head.prepared, N).B_transposed, Q * 2}, N, {w.x_to_end, P * 4}, P, depth / kDepth, &state,
-           state);
+  multiply({rounded_group(head.prepared, N).B_transposed, Q * 2}, N, {w.x_to_end, P * 4}, P, depth / kDepth, Into::sums,
+           {head.state, P});
 }
 
 }  // namespace molt::MOLT_ISA
