@@ -109,11 +109,13 @@ int64_t least_of(const double* prices, int64_t n) {
   return best;
 }
 
+constexpr int64_t kLanes = 8;  // of the widest vectors: what is no whole number of vectors wide goes number by number
+
 /// Columns are kept in an order in which those that are gone come first: position p holds column places[p].
 void order_removals(const JointRemoval& removal) {
   const int64_t n = removal.inverse.rows;
-  Eigen::Map<Matrix> rows(removal.rows, n,
-                          n);  // of those removed, scaled: A_PP's Cholesky factor and what belongs to it
+  // Of those removed, scaled: A_PP's Cholesky factor and what belongs to it.
+  Eigen::Map<Matrix> rows(removal.rows, n, n);
   Row w(removal.scratch, n);
   Row diagonal(removal.scratch + n, n);
   Row prices(removal.scratch + 2 * n, n);
@@ -132,9 +134,11 @@ void order_removals(const JointRemoval& removal) {
     for (int64_t i = 0; i < step; ++i) swap(rows(i, step), rows(i, best));
     // Column j of A as the removals before it left it: A less the outer products of their scaled rows.
     const double* const column = removal.inverse.data + places[step] * removal.inverse.stride;
+    const int64_t whole = n - step / kLanes * kLanes;  // some of the gone as well: nobody looks at those
+    auto row_part = rows.row(step).tail(whole);
+    for (int64_t i = 0; i < whole; ++i) row_part(i) = column[places[n - whole + i]];
+    if (step > 0) row_part.noalias() -= rows.col(step).head(step).transpose() * rows.block(0, n - whole, step, whole);
     auto row = rows.row(step).tail(left);
-    for (int64_t i = 0; i < left; ++i) row(i) = column[places[step + i]];
-    if (step > 0) row.noalias() -= rows.col(step).head(step).transpose() * rows.block(0, step, step, left);
     const double pivot = row(0) > kLeastPivot ? row(0) : kLeastPivot;
     const double share = w(step) / pivot;
     removal.added[step] = prices(step) == kRemovedBefore ? kRemovedBefore : w(step) * share;
