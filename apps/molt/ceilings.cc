@@ -17,8 +17,8 @@ double seconds(auto&& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Sums `n` words, a whole number of cache lines, in several chains and looking ahead, so that the loop waits for memory
-/// and for nothing else.
+/// Sums `n` words, a whole number of cache lines, in several chains and looking ahead, so that the loop waits for
+/// memory and for nothing else.
 std::uint64_t sum_words(const std::uint64_t* words, std::int64_t n) {
   constexpr int kChains = 8;  // a cache line
   constexpr std::int64_t kWordsAhead = 384;
