@@ -24,8 +24,6 @@ constexpr float kLeastMagnitude = 1e-30F;
 // The last passes over a panel fetch the next one, a line a step (a step is 4 lines). With fewer passes memory is
 // waited for anyway, and the hardware follows it.
 constexpr int64_t kFetchingPasses = 4;
-// A single pass fetches so far ahead of itself: measured.
-constexpr int64_t kBytesAhead = 1024;
 
 // Rows by vectors of a full tile.
 #if defined(__AVX512F__)
@@ -151,6 +149,7 @@ struct Int8 {
   static constexpr int kBlock = kBlockColumns;
   static constexpr int kStepColumns = 4;
   static constexpr bool kScaledAtEnd = true;
+  static constexpr int64_t kBytesAhead = 3072;  // that a single pass fetches ahead of itself: measured
 
   template <int R, int V>
   static inline void add(const char* step, const Code* x, int64_t x_stride, Sums (&sum)[R][V]) {
@@ -167,6 +166,7 @@ struct Int4 {
   static constexpr int kBlock = kBlockColumns;
   static constexpr int kStepColumns = 8;
   static constexpr bool kScaledAtEnd = false;
+  static constexpr int64_t kBytesAhead = 6144;
 
   template <int R, int V>
   static inline void add(const char* step, const Code* x, int64_t x_stride, Sums (&sum)[R][V]) {
@@ -229,7 +229,8 @@ void run_tile(const Tile& tile) {
         __builtin_prefetch(wanted, 0, 2);
         wanted += tile.wanted_stride;
         if constexpr (kLooksAhead) {
-          for (int i = 0; i < kPanelStepBytes; i += kLineBytes) __builtin_prefetch(panel + kBytesAhead + i, 0, 3);
+          for (int i = 0; i < kPanelStepBytes; i += kLineBytes)
+            __builtin_prefetch(panel + Format::kBytesAhead + i, 0, 2);
         }
         Format::add(panel + tile.first * 4, codes, x_stride, sum);
         panel += kPanelStepBytes;

@@ -83,7 +83,9 @@ struct RowBlock {
 /// row's y is not wanted.
 template <int kCount, class State, class Lanes>
 [[gnu::always_inline]] inline void update_state(RowBlock& row, int64_t i, const float* A, float b, const float* c,
-                                                const State& state, Lanes lanes) {
+                                                const State& state, int64_t stride, Lanes lanes) {
+  MOLT_UNROLL
+  for (int v = 0; v < kCount; ++v) state.fetch(stride + i + v * kLanes);  // the next state's
   const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
   const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
   const auto H = decay * state_block<kCount>(state, i, lanes) + input;
@@ -111,8 +113,9 @@ void scan_rows(const ScanSequence& s, const State& all_states, int64_t first, in
       const float* c = wanted ? s.C + t * s.C_stride + n : nullptr;
       const float* A = s.A + n * s.A_stride + first;
       const State state = states.row(n, s.state_stride);
-      for_blocks(channels,
-                 [&](int64_t i, auto count, auto lanes) { update_state<count.value>(row, i, A, b, c, state, lanes); });
+      for_blocks(channels, [&](int64_t i, auto count, auto lanes) {
+        update_state<count.value>(row, i, A, b, c, state, s.state_stride, lanes);
+      });
     }
     if (!wanted) continue;
     for_vectors(channels,
