@@ -3,6 +3,7 @@
 // and moves the convolutions' states on.
 #include "kernels/cuda/mamba2_step.h"
 
+#include "kernels/cuda/coded_product.h"
 #include "kernels/cuda/matmul_few.h"
 #include "kernels/cuda/matmul_stream.h"
 #include "kernels/cuda/matmul_tiles.h"
@@ -218,9 +219,13 @@ void launch(const Context& context, const Step& step, std::int64_t sequences, bo
   launch_early(context, "a step of a layer", kernel, grid, kThreads, 0, step);
 }
 
-void product(const Context& context, const std::byte* x, std::int64_t rows, const PackedRows& w, const StepOutput& out,
-             const StateShift& shift) {
+void product(const Context& context, const std::byte* x, std::int64_t rows, const PackedMatrix& weights,
+             const StepOutput& out, const StateShift& shift) {
   const auto* const narrow = reinterpret_cast<const __nv_bfloat16*>(x);
+  if (const CodedRows* const coded = CodedRows::of(weights)) {
+    return coded_product({narrow, weights.in_features()}, rows, *coded, out, shift);
+  }
+  const PackedRows& w = PackedRows::of(weights);
   if (can_stream(context, rows, w)) {
     stream_product(context, narrow, rows, w, 0, out, shift);
   } else if (are_few(rows, w)) {
@@ -255,8 +260,8 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
                  std::span<float* const> conv_states, const ScanRows& rows, const StepRoom& room) {
   const std::int64_t sequences = rows.offsets.back(), model = stream.residual.cols;
   const auto heads = std::ssize(layer.A), inner = std::ssize(layer.D), conv = layer.conv_weight.cols;
-  const auto& in = PackedRows::of(*layer.in_proj);
-  const auto& out = PackedRows::of(*layer.out_proj);
+  const PackedMatrix& in = *layer.in_proj;
+  const PackedMatrix& out = *layer.out_proj;
   norm_stream(context, stream.residual, stream.h_pending ? &stream.h : nullptr, layer.norm, layer.norm_eps,
               {reinterpret_cast<__nv_bfloat16*>(room.normed), model});
   product(context, room.normed, sequences, in, {.y = room.zxbcdt, .outputs = static_cast<int>(room.zxbcdt.cols)}, {});

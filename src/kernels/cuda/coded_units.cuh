@@ -1,0 +1,137 @@
+// What a lane owns of a chunk of coded weights (coded_rows.h), and how it becomes operands of products.
+//
+// A Unit is as it lies in memory. Its weights are taken four at a time, as the right operand of a step of 16 inputs on
+// the tensor cores, in bfloat16 and exact: whole numbers of quantized weights, the weights themselves of pairs. What is
+// then to be multiplied by is scale(half), the same for the eight weights of each half.
+#pragma once
+
+#include "kernels/cuda/coded_rows.h"
+#include "kernels/cuda/tensor_cores.cuh"
+
+namespace molt::cuda {
+
+/// A matrix of coded weights, for kernels.
+struct Coded {
+  const std::byte* codes;
+  const std::byte* side;
+  int tiles, chunks, halves;
+
+  explicit Coded(const CodedRows& w)
+      : codes(w.codes()),
+        side(w.side()),
+        tiles(static_cast<int>(w.size().tiles())),
+        chunks(static_cast<int>(w.size().chunks())),
+        halves(w.size().halves) {}
+
+  /// The number of a lane's share.
+  __device__ std::int64_t lane(int tile, int chunk, int lane) const {
+    return (static_cast<std::int64_t>(tile) * chunks + chunk) * 32 + lane;
+  }
+};
+
+constexpr int kStepsAChunk = kLaneWeights / 4;
+
+/// Streamed past the caches of a multiprocessor: nobody there will want it again.
+template <class T>
+__device__ inline T load_once(const T* from) {
+  return __ldcs(from);
+}
+
+template <Coding kCoding>
+struct Unit;
+
+template <>
+struct Unit<Coding::bytes> {
+  static constexpr bool kScalesOutputs = true;  // once, when all is summed
+  static constexpr bool kScalesHalves = false;
+  uint4 codes{};
+
+  __device__ void load(const Coded& w, int tile, int chunk, int lane) {
+    codes = load_once(reinterpret_cast<const uint4*>(w.codes) + w.lane(tile, chunk, lane));
+  }
+  __device__ Narrow::Right step(int s, const unsigned* /*columns*/) const {
+    const unsigned word = s == 0 ? codes.x : s == 1 ? codes.y : s == 2 ? codes.z : codes.w;
+    return {{pair(word, 0x7440, 0x7441), pair(word, 0x7442, 0x7443)}};
+  }
+
+ private:
+  /// Bytes in the last places of 2^23 are whole numbers; less 128 they are so in bfloat16's 8 digits, too.
+  static __device__ std::uint32_t pair(unsigned word, unsigned low, unsigned high) {
+    constexpr float kOffset = 8388608 + 128;
+    const float a = __uint_as_float(__byte_perm(word, 0x4b000000U, low)) - kOffset;
+    const float b = __uint_as_float(__byte_perm(word, 0x4b000000U, high)) - kOffset;
+    return __byte_perm(__float_as_uint(a), __float_as_uint(b), 0x7632);
+  }
+};
+
+template <>
+struct Unit<Coding::nibbles> {
+  static constexpr bool kScalesOutputs = false;
+  static constexpr bool kScalesHalves = true;
+  uint2 codes{};
+  std::uint32_t grids[2]{};  // of this lane's output
+
+  __device__ void load(const Coded& w, int tile, int chunk, int lane) {
+    codes = load_once(reinterpret_cast<const uint2*>(w.codes) + w.lane(tile, chunk, lane));
+    const auto* const grid = reinterpret_cast<const std::uint32_t*>(w.side) +
+                             (static_cast<std::int64_t>(tile) * w.chunks + chunk) * w.halves * kTileOutputs + lane / 4;
+    grids[0] = __ldg(grid);
+    grids[1] = w.halves == 2 ? __ldg(grid + kTileOutputs) : grids[0];
+  }
+  __device__ Narrow::Right step(int s, const unsigned* /*columns*/) const {
+    const unsigned word = (s < 2 ? codes.x : codes.y) >> (s % 2 * 8);
+    return {{pair(word, grids[s / 2]), pair(word >> 4, grids[s / 2])}};
+  }
+  __device__ float scale(int half) const { return Narrow::low(grids[half]); }
+
+ private:
+  /// A nibble in the last places of 128 is 128 + code; 128 + zero point is subtracted.
+  static __device__ std::uint32_t pair(unsigned word, std::uint32_t grid) {
+    const std::uint32_t both = (word & 0x000f000fU) | 0x43004300U, zero = __byte_perm(grid, 0, 0x3232);
+    const __nv_bfloat162 value =
+        __hsub2(reinterpret_cast<const __nv_bfloat162&>(both), reinterpret_cast<const __nv_bfloat162&>(zero));
+    return reinterpret_cast<const std::uint32_t&>(value);
+  }
+};
+
+template <>
+struct Unit<Coding::pairs> {
+  static constexpr bool kScalesOutputs = false;
+  static constexpr bool kScalesHalves = false;
+  uint4 codes{};
+  std::uint32_t columns = 0;
+
+  __device__ void load(const Coded& w, int tile, int chunk, int lane) {
+    const std::int64_t at = w.lane(tile, chunk, lane);
+    codes = load_once(reinterpret_cast<const uint4*>(w.codes) + at);
+    columns = load_once(reinterpret_cast<const std::uint16_t*>(w.side) + at);
+  }
+  __device__ Narrow::Right step(int s, const unsigned* table) const {
+    const unsigned pair = s == 0 ? codes.x : s == 1 ? codes.y : s == 2 ? codes.z : codes.w;
+    const unsigned selectors = table[columns >> (4 * s) & 7];
+    return {{__byte_perm(pair, 0, selectors), __byte_perm(pair, 0, selectors >> 16)}};
+  }
+};
+
+/// Fills `table` [8] of shared memory, which step() of pairs wants: for each code the bytes that columns 0 and 1 are
+/// made of, and 2 and 3. By the first warp; to be followed by a barrier.
+template <Coding kCoding>
+__device__ void make_table(unsigned* table) {
+  if constexpr (kCoding == Coding::pairs) {
+    if (threadIdx.x >= 8) return;
+    constexpr unsigned kNone = 0x44, kFirst = 0x10, kSecond = 0x32;  // bytes of a weight, or zeros
+    unsigned bytes[4] = {kNone, kNone, kNone, kNone};
+    const int code = static_cast<int>(threadIdx.x);
+    int at = 0;
+#pragma unroll
+    for (int a = 0; a < 4; ++a) {
+#pragma unroll
+      for (int b = a + 1; b < 4; ++b, ++at) {
+        if (at == code) bytes[a] = kFirst, bytes[b] = kSecond;
+      }
+    }
+    table[code] = bytes[0] | bytes[1] << 8 | bytes[2] << 16 | bytes[3] << 24;
+  }
+}
+
+}  // namespace molt::cuda
