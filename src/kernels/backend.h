@@ -51,6 +51,8 @@ struct ScanRows {
   // [T], or null: all. Rows with 0 only write the state; their y is left undefined.
   const std::uint8_t* wanted = nullptr;
   std::span<const RoundedState> rounded = {};  // [S], the states in bfloat16
+  // [S] in the backend's memory, or null: the keys of the rounding instead of theirs, for steps that are recorded
+  const std::uint32_t* keys = nullptr;
 
   std::size_t sequences() const { return offsets.size() - 1; }
 };

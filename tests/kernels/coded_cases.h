@@ -102,7 +102,7 @@ inline void add_coded_products(std::vector<Case>& cases, const CodedFormat& form
       const bool exact = s.rows <= 16 && format.name != "int8 off centre";
       cases.push_back({"matmul " + format.name + " " + std::to_string(s.rows) + "x" + std::to_string(s.out) + "x" +
                            std::to_string(s.in),
-                       run, exact || format.pairs ? 4e-6 : 5e-3});
+                       run, exact || format.pairs ? 4e-6 : 1e-2});
     }
   }
 }

@@ -1,9 +1,10 @@
 // Products of up to 16 rows with coded weights, as in decoding: bound by reading the weights once.
 //
 // A block takes tiles of 8 outputs, each of its warps a part of the inputs with x's in registers, and multiplies on the
-// tensor cores. A warp's weights of the next tile come while it multiplies by those of this one; the first before the
-// kernel before has ended. Which of the hardware's inputs are which of ours does not matter to a sum, as long as both
-// operands agree: four that lie together in a lane make a step's.
+// tensor cores. Weights are on their way to shared memory some tiles ahead, the first ones before the kernel before has
+// ended; each lane copies what it will read itself, so that nobody waits for others. Which of the hardware's inputs are
+// which of ours does not matter to a sum, as long as both operands agree: four that lie together in a lane make a
+// step's.
 #include "kernels/cuda/coded_product.h"
 
 #include <algorithm>
@@ -15,7 +16,27 @@ namespace {
 
 constexpr int kRows = static_cast<int>(kMostCodedRows);
 constexpr int kMostWarps = 16;
-constexpr int kOwn = 5;  // chunks that a warp takes at a time, at the most
+constexpr int kOwn = 5;         // chunks that a warp takes at a time, at the most
+constexpr int kMostStages = 4;  // tiles on their way
+
+/// A warp's share of shared memory for a chunk.
+template <Coding kCoding>
+constexpr int kChunkBytes = 32 * (Unit<kCoding>::kCodeBytes + 4 * Unit<kCoding>::kSides);
+
+__device__ inline void end_group() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits for all groups but the last `behind`, which is less than kMostStages.
+__device__ inline void wait_for_groups(int behind) {
+  switch (behind) {
+    case 0: asm volatile("cp.async.wait_group 0;" ::: "memory"); break;
+    case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
+    case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
+    default: asm volatile("cp.async.wait_group 3;" ::: "memory");
+  }
+}
+static_assert(kMostStages == 4);
 
 /// Eight inputs of a row from `k` on in bfloat16, zeros behind the last.
 template <class X>
@@ -93,6 +114,7 @@ __device__ void add_chunk(const Inputs<kTall>& x, int c, const Unit<kCoding>& un
 struct Division {
   int own;     // chunks a warp, at a time
   int passes;  // how often that covers all of them
+  int stages;  // tiles on their way, passes counted each
 };
 
 template <Coding kCoding, bool kTall, class X>
@@ -107,17 +129,29 @@ __global__ void __launch_bounds__(32 * kMostWarps)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int first_tile = first / kTileOutputs;
   const int tiles = (first + out.outputs + kTileOutputs - 1) / kTileOutputs - first_tile;
-  U ahead[kOwn];
+  extern __shared__ __align__(16) std::byte ring[];  // [stages, warps, own] chunks
   // Item j: the (j % passes)-th part of the inputs of this block's (j / passes)-th tile.
   const auto first_chunk = [&](int j) { return (j % division.passes * warps + warp) * division.own; };
-  const auto fetch = [&](int j, int c) {
+  const auto codes_at = [&](int j, int c) {
+    return ring + ((j % division.stages * warps + warp) * division.own + c) * kChunkBytes<kCoding> +
+           lane * U::kCodeBytes;
+  };
+  const auto side_at = [&](int j, int c) {
+    std::byte* const chunk = codes_at(j, c) - lane * U::kCodeBytes;
+    return reinterpret_cast<std::uint32_t*>(chunk + 32 * U::kCodeBytes) + lane;
+  };
+  const auto fetch = [&](int j) {
     const int tile = static_cast<int>(blockIdx.x) + j / division.passes * static_cast<int>(gridDim.x);
-    const int chunk = first_chunk(j) + c;
-    if (tile < tiles && c < division.own && chunk < w.chunks) ahead[c].load(w, first_tile + tile, chunk, lane);
+    for (int c = 0; c < division.own; ++c) {
+      const int chunk = first_chunk(j) + c;
+      if (tile < tiles && chunk < w.chunks) {
+        U::fetch(w, first_tile + tile, chunk, lane, codes_at(j, c), side_at(j, c));
+      }
+    }
+    end_group();
   };
   let_next_start();
-#pragma unroll
-  for (int c = 0; c < kOwn; ++c) fetch(0, c);
+  for (int j = 0; j < division.stages; ++j) fetch(j);
   make_table<kCoding>(table);
   wait_for_previous();
   Inputs<kTall> inputs;
@@ -140,19 +174,15 @@ __global__ void __launch_bounds__(32 * kMostWarps)
     for (int pass = 0; pass < division.passes; ++pass) {
       const int j = i * division.passes + pass;
       if (division.passes > 1) inputs.load(x, aligned, rows, in, first_chunk(j));
+      wait_for_groups(division.stages - 1);
 #pragma unroll
       for (int c = 0; c < kOwn; ++c) {
         if (c >= division.own || first_chunk(j) + c >= w.chunks) break;
-        add_chunk(inputs, c, ahead[c], table, sums);
-        fetch(j + 1, c);
+        U unit;
+        unit.take(w, lane, codes_at(j, c), side_at(j, c));
+        add_chunk(inputs, c, unit, table, sums);
       }
-      // What this pass had no chunk for, the next one may.
-      if (division.passes > 1) {
-#pragma unroll
-        for (int c = 0; c < kOwn; ++c) {
-          if (first_chunk(j) + c >= w.chunks) fetch(j + 1, c);
-        }
-      }
+      fetch(j + division.stages);
     }
     float(&own)[kRows][kTileOutputs] = parts[i % 2][warp];
 #pragma unroll
@@ -174,12 +204,20 @@ void launch(Rows<const X> x, bool aligned, std::int64_t rows, std::int64_t in, c
   const int warps = coded.chunks <= 4 * kOwn ? 4 : coded.chunks <= 8 * kOwn ? 8 : kMostWarps;
   const int passes = (coded.chunks + warps * kOwn - 1) / (warps * kOwn);
   const int own = (coded.chunks + warps * passes - 1) / (warps * passes);
+  // As many blocks on a multiprocessor as have kMostWarps warps share its memory.
+  const int stage_bytes = warps * own * kChunkBytes<kCoding>;
+  constexpr int kOthers = 20 << 10;  // what else a block keeps there, and what the system takes of it
+  const int room = (context.block_shared_bytes() / (kMostWarps / warps) - kOthers) / stage_bytes;
+  const int stages = std::clamp(room, 1, kMostStages);
   const std::int64_t end = first + out.outputs;
   const auto tiles = static_cast<unsigned>((end + kTileOutputs - 1) / kTileOutputs - first / kTileOutputs);
   const unsigned grid = std::min(tiles, static_cast<unsigned>(context.processors() * kMostWarps / warps));
   const auto kernel = rows > 8 ? coded_kernel<kCoding, true, X> : coded_kernel<kCoding, false, X>;
-  launch_early(context, "product with coded weights", kernel, grid, 32 * warps, 0, x, aligned, static_cast<int>(rows),
-               static_cast<int>(in), coded, static_cast<int>(first), Division{own, passes}, out, shift);
+  const int bytes = stages * stage_bytes;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory of a product");
+  launch_early(context, "product with coded weights", kernel, grid, 32 * warps, static_cast<std::size_t>(bytes), x,
+               aligned, static_cast<int>(rows), static_cast<int>(in), coded, static_cast<int>(first),
+               Division{own, passes, stages}, out, shift);
 }
 
 template <class X>

@@ -1,8 +1,10 @@
 // What a lane owns of a chunk of coded weights (coded_rows.h), and how it becomes operands of products.
 //
-// A Unit is as it lies in memory. Its weights are taken four at a time, as the right operand of a step of 16 inputs on
-// the tensor cores, in bfloat16 and exact: whole numbers of quantized weights, the weights themselves of pairs. What is
-// then to be multiplied by is scale(half), the same for the eight weights of each half.
+// A Unit is as it lies in memory: load() reads it there; fetch() has it copied to a place in shared memory that is this
+// lane's own (kCodeBytes, and kSides words), while the thread goes on, and take() reads it there. Its weights are taken
+// four at a time, as the right operand of a step of 16 inputs on the tensor cores, in bfloat16 and exact: whole numbers
+// of quantized weights, the weights themselves of pairs. What is then to be multiplied by is scale(half), the same for
+// the eight weights of each half.
 #pragma once
 
 #include "kernels/cuda/coded_rows.h"
@@ -31,10 +33,15 @@ struct Coded {
 
 constexpr int kStepsAChunk = kLaneWeights / 4;
 
-/// Streamed past the caches of a multiprocessor: nobody there will want it again.
-template <class T>
-__device__ inline T load_once(const T* from) {
-  return __ldcs(from);
+/// Has kBytes (4, 8 or 16) copied to shared memory while the thread goes on.
+template <int kBytes>
+__device__ inline void copy_ahead(void* to, const void* from) {
+  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(kBytes) : "memory");
+  }
 }
 
 template <Coding kCoding>
@@ -44,10 +51,15 @@ template <>
 struct Unit<Coding::bytes> {
   static constexpr bool kScalesOutputs = true;  // once, when all is summed
   static constexpr bool kScalesHalves = false;
+  static constexpr int kCodeBytes = 16, kSides = 0;
   uint4 codes{};
 
-  __device__ void load(const Coded& w, int tile, int chunk, int lane) {
-    codes = load_once(reinterpret_cast<const uint4*>(w.codes) + w.lane(tile, chunk, lane));
+  __device__ void load(const Coded& w, int tile, int chunk, int lane) { codes = *codes_of(w, tile, chunk, lane); }
+  static __device__ void fetch(const Coded& w, int tile, int chunk, int lane, std::byte* to, std::uint32_t* /*side*/) {
+    copy_ahead<kCodeBytes>(to, codes_of(w, tile, chunk, lane));
+  }
+  __device__ void take(const Coded& /*w*/, int /*lane*/, const std::byte* from, const std::uint32_t* /*side*/) {
+    codes = *reinterpret_cast<const uint4*>(from);
   }
   __device__ Narrow::Right step(int s, const unsigned* /*columns*/) const {
     const unsigned word = s == 0 ? codes.x : s == 1 ? codes.y : s == 2 ? codes.z : codes.w;
@@ -55,6 +67,9 @@ struct Unit<Coding::bytes> {
   }
 
  private:
+  static __device__ const uint4* codes_of(const Coded& w, int tile, int chunk, int lane) {
+    return reinterpret_cast<const uint4*>(w.codes) + w.lane(tile, chunk, lane);
+  }
   /// Bytes in the last places of 2^23 are whole numbers; less 128 they are so in bfloat16's 8 digits, too.
   static __device__ std::uint32_t pair(unsigned word, unsigned low, unsigned high) {
     constexpr float kOffset = 8388608 + 128;
@@ -68,15 +83,26 @@ template <>
 struct Unit<Coding::nibbles> {
   static constexpr bool kScalesOutputs = false;
   static constexpr bool kScalesHalves = true;
+  static constexpr int kCodeBytes = 8, kSides = 2;
   uint2 codes{};
   std::uint32_t grids[2]{};  // of this lane's output
 
   __device__ void load(const Coded& w, int tile, int chunk, int lane) {
-    codes = load_once(reinterpret_cast<const uint2*>(w.codes) + w.lane(tile, chunk, lane));
-    const auto* const grid = reinterpret_cast<const std::uint32_t*>(w.side) +
-                             (static_cast<std::int64_t>(tile) * w.chunks + chunk) * w.halves * kTileOutputs + lane / 4;
-    grids[0] = __ldg(grid);
-    grids[1] = w.halves == 2 ? __ldg(grid + kTileOutputs) : grids[0];
+    codes = *codes_of(w, tile, chunk, lane);
+    const std::uint32_t* const grid = grid_of(w, tile, chunk, lane);
+    grids[0] = grid[0];
+    grids[1] = w.halves == 2 ? grid[kTileOutputs] : grids[0];
+  }
+  static __device__ void fetch(const Coded& w, int tile, int chunk, int lane, std::byte* to, std::uint32_t* side) {
+    copy_ahead<kCodeBytes>(to, codes_of(w, tile, chunk, lane));
+    const std::uint32_t* const grid = grid_of(w, tile, chunk, lane);
+    copy_ahead<4>(side, grid);
+    if (w.halves == 2) copy_ahead<4>(side + 32, grid + kTileOutputs);
+  }
+  __device__ void take(const Coded& w, int /*lane*/, const std::byte* from, const std::uint32_t* side) {
+    codes = *reinterpret_cast<const uint2*>(from);
+    grids[0] = side[0];
+    grids[1] = w.halves == 2 ? side[32] : grids[0];
   }
   __device__ Narrow::Right step(int s, const unsigned* /*columns*/) const {
     const unsigned word = (s < 2 ? codes.x : codes.y) >> (s % 2 * 8);
@@ -85,6 +111,13 @@ struct Unit<Coding::nibbles> {
   __device__ float scale(int half) const { return Narrow::low(grids[half]); }
 
  private:
+  static __device__ const uint2* codes_of(const Coded& w, int tile, int chunk, int lane) {
+    return reinterpret_cast<const uint2*>(w.codes) + w.lane(tile, chunk, lane);
+  }
+  static __device__ const std::uint32_t* grid_of(const Coded& w, int tile, int chunk, int lane) {
+    return reinterpret_cast<const std::uint32_t*>(w.side) +
+           (static_cast<std::int64_t>(tile) * w.chunks + chunk) * w.halves * kTileOutputs + lane / 4;
+  }
   /// A nibble in the last places of 128 is 128 + code; 128 + zero point is subtracted.
   static __device__ std::uint32_t pair(unsigned word, std::uint32_t grid) {
     const std::uint32_t both = (word & 0x000f000fU) | 0x43004300U, zero = __byte_perm(grid, 0, 0x3232);
@@ -98,13 +131,24 @@ template <>
 struct Unit<Coding::pairs> {
   static constexpr bool kScalesOutputs = false;
   static constexpr bool kScalesHalves = false;
+  static constexpr int kCodeBytes = 16, kSides = 1;
   uint4 codes{};
   std::uint32_t columns = 0;
 
   __device__ void load(const Coded& w, int tile, int chunk, int lane) {
     const std::int64_t at = w.lane(tile, chunk, lane);
-    codes = load_once(reinterpret_cast<const uint4*>(w.codes) + at);
-    columns = load_once(reinterpret_cast<const std::uint16_t*>(w.side) + at);
+    codes = reinterpret_cast<const uint4*>(w.codes)[at];
+    columns = reinterpret_cast<const std::uint16_t*>(w.side)[at];
+  }
+  /// Two lanes' columns make the least that can be copied.
+  static __device__ void fetch(const Coded& w, int tile, int chunk, int lane, std::byte* to, std::uint32_t* side) {
+    const std::int64_t at = w.lane(tile, chunk, lane);
+    copy_ahead<kCodeBytes>(to, reinterpret_cast<const uint4*>(w.codes) + at);
+    copy_ahead<4>(side, reinterpret_cast<const std::uint32_t*>(w.side) + at / 2);
+  }
+  __device__ void take(const Coded& /*w*/, int lane, const std::byte* from, const std::uint32_t* side) {
+    codes = *reinterpret_cast<const uint4*>(from);
+    columns = side[0] >> (lane % 2 * 16);
   }
   __device__ Narrow::Right step(int s, const unsigned* table) const {
     const unsigned pair = s == 0 ? codes.x : s == 1 ? codes.y : s == 2 ? codes.z : codes.w;

@@ -38,6 +38,7 @@ struct Step {
   const float* conv_states[kMostStepSequences];
   void* ssm_states[kMostStepSequences];  // float or bf16
   std::uint32_t keys[kMostStepSequences];
+  const std::uint32_t* keys_there;  // instead of these, or null
 
   __device__ int inner() const { return heads * channels; }
 };
@@ -137,7 +138,8 @@ __global__ void __launch_bounds__(kThreads, 4) step_kernel(const __grid_constant
   const int p = p0 + lane * kEach;
   const bool mine = p < step.channels;
   const StoredState<T> state{
-      static_cast<T*>(step.ssm_states[s]) + static_cast<std::int64_t>(h) * step.states * step.channels, step.keys[s]};
+      static_cast<T*>(step.ssm_states[s]) + static_cast<std::int64_t>(h) * step.states * step.channels,
+      step.keys_there != nullptr ? step.keys_there[s] : step.keys[s]};
   // The state comes into the cache; what it is, is known only when the kernel before has ended.
   for (int n = static_cast<int>(threadIdx.x); n < step.states; n += kThreads) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(state.data + n * step.channels + p0));
@@ -285,7 +287,8 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
             .squares = room.squares,
             .conv_states = {},
             .ssm_states = {},
-            .keys = {}};
+            .keys = {},
+            .keys_there = rows.keys};
   StateShift shift{.count = static_cast<int>(sequences),
                    .channels = static_cast<int>(conv),
                    .x = {room.zxbcdt.data + inner, room.zxbcdt.stride},

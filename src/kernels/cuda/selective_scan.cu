@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ 
   const int n0 = static_cast<int>(threadIdx.x) % kLanes * kEach;
   const int first = table.offsets[s], last = table.offsets[s + 1];
   if (first == last) return;
-  const StoredState<T> state{static_cast<T*>(table.states[s]), table.keys[s]};
+  const StoredState<T> state{static_cast<T*>(table.states[s]), table.key(s)};
   float H[kEach], a[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
