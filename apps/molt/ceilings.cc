@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <numeric>
 
 #include "base/parallel.h"
+#include "kernels/cpu/weight_memory.h"
 
 namespace molt::cli {
 namespace {
@@ -15,23 +17,25 @@ double seconds(auto&& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Sums `n` words in several chains, so that the loop waits for memory and for nothing else.
+/// Sums `n` words, a whole number of cache lines, in several chains and looking ahead, so that the loop waits for memory
+/// and for nothing else.
 std::uint64_t sum_words(const std::uint64_t* words, std::int64_t n) {
-  constexpr int kChains = 32;
+  constexpr int kChains = 8;  // a cache line
+  constexpr std::int64_t kWordsAhead = 384;
   std::uint64_t chains[kChains] = {};
-  std::int64_t i = 0;
-  for (; i + kChains <= n; i += kChains) {
+  for (std::int64_t i = 0; i < n; i += kChains) {
+    __builtin_prefetch(words + i + kWordsAhead);
     for (int c = 0; c < kChains; ++c) chains[c] += words[i + c];
   }
-  for (; i < n; ++i) chains[0] += words[i];
   return std::accumulate(std::begin(chains), std::end(chains), std::uint64_t{0});
 }
 
 double read_bandwidth() {
   constexpr std::int64_t kWords = 1 << 25;  // 256 MB: far more than any cache
   constexpr std::int64_t kChunk = 1 << 17;
-  const Tensor buffer = Tensor::zeros(DType::i64, {kWords});
-  const auto* words = reinterpret_cast<const std::uint64_t*>(buffer.data());
+  const auto buffer = allocate_weights(kWords * 8);  // on the pages that weights lie on
+  std::memset(buffer.get(), 0, kWords * 8);
+  const auto* words = reinterpret_cast<const std::uint64_t*>(buffer.get());
   volatile std::uint64_t sink = 0;
   double best = 1e30;
   for (int round = 0; round < 5; ++round) {

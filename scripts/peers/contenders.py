@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers.environment import Environment, check_native, git_commit
+from peers.environment import Environment, built_without_amx, check_native, git_commit
 from peers.errors import BenchError
 from peers.shapes import Shape
 
@@ -113,9 +113,15 @@ class LlamaCpp(Contender):
         self._warm = set()
 
     def describe(self) -> str:
+        system = self._info["system"]
+        without = (
+            ", without AMX, with which this version ends in a segmentation fault on quantized matrices"
+            if built_without_amx(system)
+            else ""
+        )
         return (
             f"llama.cpp as packaged in llama-cpp-python {self._info['version']}, built on this"
-            f" machine ({self._info['system'].strip(' |')})"
+            f" machine ({system.strip(' |')}){without}"
         )
 
     @property

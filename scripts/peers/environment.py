@@ -16,6 +16,9 @@ LLAMA_CPP_PYTHON = "0.3.36"
 PACKAGES = ["numpy", "gguf", f"llama-cpp-python=={LLAMA_CPP_PYTHON}"]
 # -march=native, and no tools beyond the library.
 CMAKE_ARGS = "-DGGML_NATIVE=ON -DCMAKE_BUILD_TYPE=Release -DLLAVA_BUILD=OFF"
+# Where the processor has AMX, llama.cpp of this version with it ends in a segmentation fault at the first prompt with
+# quantized matrices, on both families of models. It uses AMX for nothing else.
+NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 # What llama.cpp's report of itself must name when the processor has it.
 CPU_FEATURES = {
     "avx2": "AVX2",
@@ -82,6 +85,8 @@ class Environment:
         say(f"building llama.cpp with pip (10 to 20 minutes on two cores), log in {log_path} ...")
         started = time.monotonic()
         variables = {"CMAKE_ARGS": CMAKE_ARGS, "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count())}
+        if "amx_tile" in cpu_flags():
+            variables |= {name: f"{os.environ.get(name, '')} {NO_AMX}".strip() for name in ("CFLAGS", "CXXFLAGS")}
         with open(log_path, "w") as log:
             steps = [
                 [sys.executable, "-m", "venv", str(self._folder / "venv")],
@@ -106,13 +111,21 @@ class Environment:
         )
 
 
-def check_native(system: str) -> None:
-    """Refuses a llama.cpp that was built without what this processor offers: too easy a match."""
-    flags = set()
+def cpu_flags() -> set[str]:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("flags"):
-            flags = set(line.split(":", 1)[1].split())
-            break
+            return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def built_without_amx(system: str) -> bool:
+    """Whether llama.cpp, by its report of itself, leaves out AMX that the processor has."""
+    return "amx_tile" in cpu_flags() and "AMX_INT8 = 1" not in system
+
+
+def check_native(system: str) -> None:
+    """Refuses a llama.cpp that was built without what this processor offers: too easy a match."""
+    flags = cpu_flags()
     missing = [
         name for flag, name in CPU_FEATURES.items() if flag in flags and f"{name} = 1" not in system
     ]

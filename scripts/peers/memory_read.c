@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { kMaxThreads = 256, kPasses = 7 };
@@ -47,6 +48,9 @@ int main(int argc, char** argv) {
     fprintf(stderr, "memory_read: no memory for %zu bytes\n", kBytes);
     return 1;
   }
+#ifdef MADV_HUGEPAGE
+  madvise(memory, kBytes, MADV_HUGEPAGE);  // faster by a tenth to a half; a wish, which the system may not grant
+#endif
   memset(memory, 1, kBytes);
   const size_t words = kBytes / sizeof *memory / (size_t)threads;
   double best = 1e30;

@@ -40,7 +40,7 @@ struct LayerStates {
 
 /// Rows that only write: they move the state, and get no output.
 struct WriteRows {
-  Matrix<const float> x;                 // [W, d_model]: what `map` takes; normed as the block's x where it is null
+  Matrix<const float> x;                 // [W, d_model], normed: as the block's x, for a map without the norm's weight
   const WriteMap* map;                   // null: the block's own projection
   std::span<const std::int64_t> places;  // [W], among the rows that take part, ascending
 };

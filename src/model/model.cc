@@ -123,7 +123,7 @@ bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRow
   } else {
     backend_->rms_norm(stream.residual, norm.weight, norm.eps, normed);
   }
-  const std::vector<WriteRows> writes = norm_unmapped(part.writes, layer, arena);
+  const std::vector<WriteRows> writes = norm_writes(part.writes, norm, arena);
   input.x = normed;
   input.writes = writes;
   layer.block->forward(*backend_, input, arena, stream.h,
@@ -160,14 +160,15 @@ ModelCore::LayerSequences ModelCore::layer_sequences(const Batch& batch, std::in
   return result;
 }
 
-std::vector<WriteRows> ModelCore::norm_unmapped(std::span<const WriteRows> writes, const Layer& layer,
-                                                Arena& arena) const {
-  std::vector<WriteRows> normed(writes.begin(), writes.end());
-  for (WriteRows& write : normed) {
-    if (write.map != nullptr) continue;
-    const Matrix<float> x = arena.matrix(write.x.rows, write.x.cols);
-    backend_->rms_norm(write.x, layer.norm.as<float>(), config_.norm_eps, x);
-    write.x = x;
+std::vector<WriteRows> ModelCore::norm_writes(std::span<const AbsentRows> writes, const LayerNorm& norm,
+                                              Arena& arena) const {
+  std::vector<WriteRows> normed;
+  for (const AbsentRows& write : writes) {
+    const Matrix<float> x = arena.matrix(write.residual.rows, write.residual.cols);
+    if (write.h.data != nullptr) backend_->add_rows(write.residual, write.h, x);
+    const Matrix<const float> sum = write.h.data != nullptr ? x : write.residual;
+    backend_->rms_norm(sum, write.map == nullptr ? norm.weight : nullptr, norm.eps, x);
+    normed.push_back({x, write.map, write.places});
   }
   return normed;
 }

@@ -106,8 +106,8 @@ class ModelCore {
   bool forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
                      const LayerStream& whole, const ScanView& scan, Arena& arena) const;
 
-  /// The rows that only write, as the layer's block takes them: normed where no map stands before it.
-  std::vector<WriteRows> norm_unmapped(std::span<const WriteRows> writes, const Layer& layer, Arena& arena) const;
+  /// The rows that only write, as the layer's block takes them.
+  std::vector<WriteRows> norm_writes(std::span<const AbsentRows> writes, const LayerNorm& norm, Arena& arena) const;
 
   ModelConfig config_;
   std::shared_ptr<const Backend> backend_;

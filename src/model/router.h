@@ -13,11 +13,19 @@ struct Stream {
   Matrix<float> h;         // [F, d_model]; before the first block it holds nothing
 };
 
+/// Rows that have left the stream and write to the layer, which sees residual + h and changes neither.
+struct AbsentRows {
+  Matrix<const float> residual;          // [W, d_model]
+  Matrix<const float> h;                 // [W, d_model], or null
+  const WriteMap* map;                   // null: the block's own projection
+  std::span<const std::int64_t> places;  // [W], among the rows that take part, ascending
+};
+
 /// Who takes part in a layer. The memory behind it is the router's and lasts until the layer is done.
 struct LayerRows {
   Offsets offsets;                          // [S + 1], of all rows that take part
   std::span<const std::int64_t> full = {};  // see BlockInput
-  std::span<const WriteRows> writes = {};
+  std::span<const AbsentRows> writes = {};
   const std::uint8_t* wanted = nullptr;
   const float* multiplicity = nullptr;
 };

@@ -41,7 +41,7 @@ class SlicedRows {
   std::vector<std::int64_t> offsets_;
   std::vector<std::int64_t> full_;
   std::vector<std::vector<std::int64_t>> places_;
-  std::vector<WriteRows> writes_;
+  std::vector<AbsentRows> writes_;
   std::int64_t full_begin_, full_end_;
   LayerRows rows_;
 };

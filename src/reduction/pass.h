@@ -5,8 +5,7 @@
 
 #include <chrono>
 
-#include "reduction/row_table.h"
-#include "tensor/arena.h"
+#include "reduction/parked_rows.h"
 
 namespace molt {
 
@@ -36,38 +35,21 @@ class ReducedPass final : public Router {
   double seconds() const { return std::chrono::duration<double>(spent_).count(); }
 
  private:
-  /// What tokens that left together keep: [rows of the group, d_model] each.
-  struct Parked {
-    Matrix<float> residual;  // as it was behind the site, h added
-    Matrix<float> unit;      // the same, scaled to a root mean square of 1
-  };
-
-  /// Rows of the pass as it began.
-  std::int64_t rows() const;
-
   /// What reducers plan behind `layer` with nothing to measure.
   std::vector<Plan> plans_unseen(std::int64_t layer) const;
 
   void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
   void look_at(const Stream& stream, bool has_h);
   std::vector<std::int64_t> live_rows() const;  // of all sequences
-  void clear_rows(Matrix<float> rows) const;
-  void park(std::span<const std::int64_t> rows, bool has_h, const Stream& stream, Parked& parked);
-
-  /// Memory for parked rows: of others that have come back, or new.
-  Matrix<float> room(std::int64_t rows, std::int64_t width);
   void take_back(std::int64_t layer, Stream& stream);
 
   std::span<const ReducedPiece> pieces_;
   const ModelCore& model_;
   const Backend& backend_;
   Arena& arena_;
-  Arena& parked_arena_;
   RowTable table_;
-  std::vector<Parked> parked_;        // by group
-  std::vector<Matrix<float>> spare_;  // memory of those that came back
-  Stream other_{};                    // what the stream changes places with when rows come back
-  std::vector<WriteRows> writes_;     // of the present layer
+  ParkedRows parked_;
+  std::vector<AbsentRows> writes_;  // of the present layer
   std::chrono::steady_clock::duration spent_{};
   std::vector<Tensor>* snapshots_ = nullptr;
   Tensor last_seen_;  // every row's residual; kept for snapshots only

@@ -48,6 +48,9 @@ class RowTable {
     bool stay_all = true;
   };
 
+  /// Of the pass as it began.
+  std::int64_t rows() const { return offsets_.back(); }
+
   /// Whether a sequence wants to look behind block `layer` (-1: before the first).
   bool is_site(std::int64_t layer) const;
   bool is_site(std::int64_t layer, std::size_t sequence) const;

@@ -26,6 +26,11 @@ class HostMemory final : public Memory {
 
 }  // namespace
 
+void Memory::clear_rows(Matrix<float> x) const {
+  if (x.rows == 0) return;
+  clear(reinterpret_cast<std::byte*>(x.data), ((x.rows - 1) * x.stride + x.cols) * size_of(DType::f32));
+}
+
 Tensor Memory::uninitialized(DType dtype, Shape shape) const {
   std::shared_ptr<std::byte> data = allocate(element_count(shape) * size_of(dtype));
   std::byte* const bytes = data.get();

@@ -33,6 +33,9 @@ class Memory {
   /// Sets all bytes to zero.
   virtual void clear(std::byte* to, std::int64_t bytes) const = 0;
 
+  /// The same for the rows of x, which lies here, and what lies between them.
+  void clear_rows(Matrix<float> x) const;
+
   Tensor uninitialized(DType dtype, Shape shape) const;
   Tensor zeros(DType dtype, Shape shape) const;
 

@@ -41,6 +41,11 @@ void expect_near(const std::vector<float>& a, const std::vector<float>& b, const
   for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-5) << what << ", channel " << i;
 }
 
+std::vector<float> sum(std::vector<float> a, const std::vector<float>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] += b.at(i);
+  return a;
+}
+
 /// Lets a ReducedPass do its work and checks what it did.
 class Watcher final : public Router {
  public:
@@ -51,15 +56,17 @@ class Watcher final : public Router {
     const Rows before = layer == 0 ? Rows{} : rows_of(stream, pass_.table());
     const LayerRows rows = pass_.enter(layer, stream);
     if (layer == 0) return rows;
-    for (const auto& [position, after] : rows_of(stream, pass_.table()).residual) {
-      const bool stayed = before.residual.contains(position);
-      const std::vector<float>& expected = stayed ? before.residual.at(position) : left_with_.at(position);
-      expect_near(after, expected, "residual before block " + std::to_string(layer));
-      returned_ += stayed ? 0 : 1;
-    }
-    for (const auto& [position, after] : rows_of(stream, pass_.table()).h) {
-      const bool stayed = before.h.contains(position);
-      expect_near(after, stayed ? before.h.at(position) : std::vector<float>(after.size(), 0.0F), "h");
+    const Rows after = rows_of(stream, pass_.table());
+    for (const auto& [position, residual] : after.residual) {
+      const std::vector<float>& h = after.h.at(position);
+      const std::string what = "before block " + std::to_string(layer);
+      if (before.residual.contains(position)) {
+        expect_near(residual, before.residual.at(position), "residual " + what);
+        expect_near(h, before.h.at(position), "h " + what);
+      } else {
+        expect_near(sum(residual, h), left_with_.at(position), "residual + h " + what);
+        ++returned_;
+      }
     }
     return rows;
   }
@@ -78,10 +85,7 @@ class Watcher final : public Router {
     }
     pass_.leave(layer, block, scan, stream);
     const Rows after = rows_of(stream, pass_.table());
-    for (const auto& [position, values] : before.residual) {
-      left_with_[position] = values;
-      for (std::size_t d = 0; d < values.size(); ++d) left_with_[position][d] += before.h.at(position)[d];
-    }
+    for (const auto& [position, values] : before.residual) left_with_[position] = sum(values, before.h.at(position));
     for (const auto& [position, values] : after.residual) {
       const auto into_residual = [](const TokenFate& fate) { return fate.residual_into; };
       expect_near(values, merged(before.residual, position, layer, into_residual), "residual");

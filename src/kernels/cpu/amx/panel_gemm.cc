@@ -4,11 +4,12 @@
 // rows meets two tiles of outputs at a time, so that each tile that is loaded is multiplied twice; the steps of a panel
 // are taken in blocks that stay in the level-1 cache while all bands of a chunk of rows pass over them, and what is
 // summed so far waits in a buffer meanwhile. Up to 16 rows are one band of one tile, which passes over the panel once,
-// in the order it lies in memory: that takes as long for one row as for 16, less than memory does.
+// in the order it lies in memory: that takes as long for one row as for 16, less than memory does. A single row goes by
+// vectors, which read memory faster.
 //
-// Every output is summed in the order of the tile steps, by the same instruction: it is the same, bit for bit, whatever
-// other rows are in the call. So rows that are no multiple of 16 need no tile of their own shape: the last band begins
-// early enough to be whole, and computes some rows once more.
+// Every output is summed in the order of the tile steps, as their instruction does: it is the same, bit for bit,
+// whatever other rows are in the call. So rows that are no multiple of 16 need no tile of their own shape: the last
+// band begins early enough to be whole, and computes some rows once more.
 #include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/amx/tiles.h"
 #include "kernels/cpu/amx/wanted.h"
@@ -26,6 +27,7 @@ constexpr int64_t kBandRows = 2 * kTileRows;
 
 // How far ahead a single pass over a panel fetches: measured.
 constexpr int64_t kBytesAhead = 512;
+constexpr int64_t kBytesAheadOfRow = 3072;
 
 /// What a band of one or two tiles of rows reads and writes; pointers to each tile's first row, strides in bytes.
 struct Band {
@@ -150,11 +152,61 @@ void multiply_chunk(const PanelProduct& product, const float* bias, int64_t begi
   }
 }
 
+/// Subnormal numbers are taken and given as zero meanwhile, as by tiles.
+class WithoutSubnormals {
+ public:
+  WithoutSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | kFlushResults | kFlushOperands); }
+  ~WithoutSubnormals() { _mm_setcsr(before_); }
+  WithoutSubnormals(const WithoutSubnormals&) = delete;
+  WithoutSubnormals& operator=(const WithoutSubnormals&) = delete;
+
+ private:
+  static constexpr unsigned kFlushResults = 0x8000;
+  static constexpr unsigned kFlushOperands = 0x0040;
+  unsigned before_;
+};
+
+/// A single row, by vectors: it waits for memory alone, and loads of tiles keep fewer of its lines on their way. The
+/// sums are those of the tiles, bit for bit, because they are taken in their order (multiply_bf16()).
+void multiply_row(const PanelProduct& product, const float* bias) {
+  constexpr int kVectors = kPanelOutputs / kLanes;
+  const WithoutSubnormals mode;
+  const auto* x = static_cast<const uint16_t*>(product.x);
+  const auto* panel = static_cast<const char*>(product.panel);
+  VecF sum[kVectors];
+  for (int v = 0; v < kVectors; ++v) sum[v] = load(bias + v * kLanes);
+  for (int64_t step = 0; step < product.steps / kTileRows; ++step) {
+    VecF even[kVectors] = {};
+    VecF odd[kVectors] = {};
+    for (int k = 0; k < kTileRows; ++k) {
+      MOLT_UNROLL
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(panel + kBytesAheadOfRow + v * kTileBytes, 0, 2);
+      uint32_t pair;
+      __builtin_memcpy(&pair, x, sizeof(pair));
+      const VecF x_even = float_of(VecI{} + static_cast<int32_t>(pair << 16));
+      const VecF x_odd = float_of(VecI{} + static_cast<int32_t>(pair & 0xffff0000U));
+      MOLT_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        const VecI w = bits_of(load(reinterpret_cast<const float*>(panel) + v * kLanes));
+        even[v] += x_even * float_of(w << 16);
+        odd[v] += x_odd * float_of(w & ~0xffff);
+      }
+      x += 2;
+      panel += kPanelStepBytes;
+    }
+    for (int v = 0; v < kVectors; ++v) sum[v] += even[v] + odd[v];
+  }
+  alignas(64) float sums[kPanelOutputs];
+  for (int v = 0; v < kVectors; ++v) store(sums + v * kLanes, sum[v]);
+  copy_rows(sums, product, 0, 1);
+}
+
 }  // namespace
 
 void multiply_panel_bf16(const PanelProduct& product) {
   alignas(64) float bias[kPanelOutputs] = {};
   for (int i = 0; i < product.outputs && product.bias != nullptr; ++i) bias[i] = product.bias[i];
+  if (product.rows == 1) return multiply_row(product, bias);
   const int64_t bytes = product.steps * kPanelStepBytes;
   const int64_t bands = (product.rows + kBandRows - 1) / kBandRows;
   const int64_t columns = (product.outputs + kTileOutputs - 1) / kTileOutputs;

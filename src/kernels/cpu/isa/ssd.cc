@@ -121,6 +121,9 @@ void copy_rows(const float* from, int64_t from_stride, float* to, int64_t to_str
   }
 }
 
+/// Rows of a state to fetch ahead; what follows a head's is the next one's.
+constexpr int64_t kRowsAhead = 32;
+
 /// One row of the recurrence for up to kWidth vectors of channels from channel c on. The last may be partial: `lanes`.
 template <int kWidth, class State, class Lanes>
 inline void step_columns(const SsdHead& head, const State& states, int64_t t, float decay, int64_t c, Lanes lanes) {
@@ -140,6 +143,7 @@ inline void step_columns(const SsdHead& head, const State& states, int64_t t, fl
   const State columns = states.columns(c, kWidth * kLanes, draws);
   for (int64_t n = 0; n < head.states; ++n) {
     const State state = columns.row(n, head.channels);
+    for (int v = 0; v < kWidth; ++v) state.fetch(kRowsAhead * head.channels + v * kLanes);
     MOLT_UNROLL
     for (int v = 0; v < kWidth; ++v) {
       const VecF S = state.get(v * kLanes, lanes) * decay + x[v] * B[n];

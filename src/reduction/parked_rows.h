@@ -1,0 +1,62 @@
+// ParkedRows: the memory of rows that are out of the stream, to write or to come back.
+//
+// Rows move as little as can be. Where those that leave lie together and are the larger part, they stay where they are
+// and the stream goes on in a second place, until they come back. They keep the output of the block before as they left
+// with it, not yet added. Used by one thread, for one pass.
+#pragma once
+
+#include <vector>
+
+#include "reduction/row_table.h"
+#include "tensor/arena.h"
+
+namespace molt {
+
+class ParkedRows {
+ public:
+  /// For a pass of `rows` rows. `arena` must outlive this.
+  ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena);
+
+  /// Rows leave, and the stream is of those that stay. `has_h`: whether its h holds anything.
+  void leave(const RowTable::Move& move, bool has_h, Stream& stream);
+
+  /// Groups come back: the stream has `live` rows.
+  void come_back(const RowTable::Return& back, std::int64_t live, Stream& stream);
+
+  /// What a group brings to a layer.
+  AbsentRows writing(const RowTable::Participants::Writing& writing) const;
+
+  /// As if `rows` of the residuals `all` had left as a group, with no h.
+  void adopt(std::size_t index, Matrix<const float> all, std::span<const std::int64_t> rows);
+
+ private:
+  struct Group {
+    Matrix<float> residual = {};
+    Matrix<float> h = {};         // null: none
+    std::int64_t place = kMoved;  // of the first row in the second stream, where they stayed
+  };
+  static constexpr std::int64_t kMoved = -1;
+
+  Group& group(std::size_t index);
+  bool park(std::size_t index, std::span<const std::int64_t> rows, bool has_h, const Stream& stream);
+
+  /// Memory for parked rows: of others that have come back, or new.
+  Matrix<float> room(std::int64_t rows, std::int64_t width);
+  void move_back(Matrix<float> rows, std::span<const std::int64_t> places, Matrix<float> whole);
+  Matrix<float> copied(Matrix<const float> from, std::span<const std::int64_t> rows);
+  void make_second(std::int64_t width);
+
+  /// Whether all that stayed in the second stream returns to where it lies.
+  bool falls_into_place(const RowTable::Return& back);
+  void clear_second();
+
+  const Backend& backend_;
+  std::int64_t rows_;
+  Arena& arena_;
+  std::vector<Group> groups_;  // by their number in the table
+  Stream second_{};  // [rows of the pass, d_model] each, when first needed: what the stream changes places with
+  bool second_taken_ = false;  // groups lie there
+  std::vector<Matrix<float>> spare_;
+};
+
+}  // namespace molt
