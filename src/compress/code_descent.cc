@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "compress/dense.h"
+
 namespace molt {
 namespace {
 
@@ -117,7 +119,8 @@ void RoundedRows::store(std::int64_t first, QuantizedMatrix& matrix) const {
 }
 
 bool descend(const MatrixXd& weights, const MatrixXd& hessian, RoundedRows& rounded) {
-  MatrixXd gradient = (weights - rounded.values()) * hessian;
+  const MatrixXd off = weights - rounded.values();
+  MatrixXd gradient = product(off, hessian);
   bool moved = false;
   for (Eigen::Index r = 0; r < rounded.rows(); ++r) {
     Row row(weights.row(r).data(), hessian, gradient.row(r).data(), rounded, r);

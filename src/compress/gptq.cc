@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/parallel.h"
 #include "compress/code_descent.h"
+#include "compress/dense.h"
 #include "compress/grid_search.h"
 #include "compress/inverse_factor.h"
 #include "compress/output_error.h"
@@ -88,7 +89,8 @@ class Rounding {
       const Eigen::Index stop = bounds_[b + 1];
       MatrixXd errors(rows, stop - begin);
       for (Eigen::Index r = 0; r < rows; ++r) round_block(weights, rest, r, begin, stop, rounded, errors);
-      rest.rightCols(width - stop).noalias() -= errors * factor_.block(begin, stop, stop - begin, width - stop);
+      dense().add_product(rows_of(errors), rows_of(factor_.block(begin, stop, stop - begin, width - stop)), -1,
+                          mutable_rows_of(rest.rightCols(width - stop)));
     }
     for (int sweep = 0; sweep < sweeps_; ++sweep) {
       if (!descend(weights, hessian_, rounded)) break;

@@ -1,9 +1,7 @@
 #include "compress/inverse_factor.h"
 
-#include <Eigen/Cholesky>
-#include <cmath>
-
 #include "base/fail.h"
+#include "compress/dense.h"
 
 namespace molt {
 
@@ -31,16 +29,10 @@ MatrixXd damped_hessian(const InputMoments& inputs, const std::vector<std::int64
 
 MatrixXd inverse_factor(MatrixXd& hessian) {
   const Eigen::Index n = hessian.rows();
+  MatrixXd upper(n, n);
   double added = 1e-8 * hessian.diagonal().mean();
   for (int tries = 0; tries < 8; ++tries) {
-    const Eigen::LLT<Eigen::MatrixXd> factor(hessian.reverse());
-    if (factor.info() == Eigen::Success) {
-      // H reversed = L L', so R = L reversed, and U = R^-1 = L^-1 reversed.
-      Eigen::MatrixXd inverse = Eigen::MatrixXd::Identity(n, n);
-      factor.matrixL().solveInPlace(inverse);
-      MatrixXd upper = inverse.reverse();
-      if (upper.allFinite()) return upper;
-    }
+    if (dense().inverse_factor(rows_of(hessian), mutable_rows_of(upper))) return upper;
     hessian.diagonal().array() += added;
     added *= 10;
   }

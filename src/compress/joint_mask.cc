@@ -3,11 +3,10 @@
 #include <Eigen/LU>
 #include <algorithm>
 #include <bit>
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "base/parallel.h"
+#include "compress/dense.h"
 
 namespace molt {
 namespace {
@@ -72,54 +71,6 @@ unsigned best_choice(const std::vector<Choice>& choices, const double* w, unsign
   return best;
 }
 
-/// The order in which a row's weights go, and what each adds to the joint loss.
-class RemovalOrder {
- public:
-  explicit RemovalOrder(const RemovalBlock& block) : inverse_(block.inverse), rows_(block.size(), block.size()) {}
-
-  void run(const double* weights, const std::uint8_t* zeros, std::int32_t* order, double* added) {
-    const Eigen::Index n = inverse_.rows();
-    w_ = Eigen::Map<const Eigen::RowVectorXd>(weights, n);
-    diagonal_ = inverse_.diagonal();
-    gone_.assign(static_cast<std::size_t>(n), 0);
-    for (Eigen::Index step = 0; step < n; ++step) {
-      const Eigen::Index j = next(zeros);
-      // Column j of A as the removals before it left it: A less the outer products of their scaled rows.
-      auto row = rows_.row(step);
-      row = inverse_.row(j);
-      if (step > 0) row.noalias() -= rows_.col(j).head(step).transpose() * rows_.topRows(step);
-      const double pivot = std::max(row(j), std::numeric_limits<double>::min());
-      row /= std::sqrt(pivot);
-      order[step] = static_cast<std::int32_t>(j);
-      added[step] = zeros[j] != 0 ? -1 : w_(j) * w_(j) / pivot;
-      w_.noalias() -= w_(j) / std::sqrt(pivot) * row;
-      diagonal_.array() -= row.array().square();
-      gone_[static_cast<std::size_t>(j)] = 1;
-    }
-  }
-
- private:
-  Eigen::Index next(const std::uint8_t* zeros) const {
-    Eigen::Index best = -1;
-    double least = 0;
-    for (Eigen::Index j = 0; j < w_.size(); ++j) {
-      if (gone_[static_cast<std::size_t>(j)] != 0) continue;
-      const double loss = zeros[j] != 0 ? -1 : w_(j) * w_(j) / std::max(diagonal_(j), 1e-300);
-      if (best < 0 || loss < least) {
-        best = j;
-        least = loss;
-      }
-    }
-    return best;
-  }
-
-  const MatrixXd& inverse_;
-  MatrixXd rows_;  // of those removed, scaled: A_PP's Cholesky factor and what belongs to it
-  Eigen::RowVectorXd w_;
-  Eigen::RowVectorXd diagonal_;
-  std::vector<std::uint8_t> gone_;
-};
-
 }  // namespace
 
 Mask least_joint_of_groups(const RemovalBlock& block, const Sparsity& pattern, const MatrixXd& weights,
@@ -141,12 +92,14 @@ Mask least_joint_of_groups(const RemovalBlock& block, const Sparsity& pattern, c
 }
 
 Mask least_joint(const RemovalBlock& block, std::int64_t count, const MatrixXd& weights, const Mask& zeros) {
+  // The order in which each row's weights go, and what each adds to the joint loss.
   Eigen::Matrix<std::int32_t, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> order(weights.rows(), weights.cols());
   MatrixXd added(weights.rows(), weights.cols());
   parallel_for(weights.rows(), kBundle, [&](std::int64_t from, std::int64_t to) {
-    RemovalOrder removal(block);
+    MatrixXd scratch(block.size() + 3, block.size());
     for (Eigen::Index r = from; r < to; ++r) {
-      removal.run(weights.row(r).data(), zeros.row(r).data(), order.row(r).data(), added.row(r).data());
+      dense().order_removals({rows_of(block.inverse), weights.row(r).data(), zeros.row(r).data(), scratch.data(),
+                              scratch.row(block.size()).data(), order.row(r).data(), added.row(r).data()});
       // A removal comes with those before it in its row: its price is the dearest of them.
       for (Eigen::Index i = 1; i < weights.cols(); ++i) added(r, i) = std::max(added(r, i), added(r, i - 1));
     }

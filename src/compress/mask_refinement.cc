@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "compress/dense.h"
 #include "compress/output_error.h"
 
 namespace molt {
@@ -68,7 +69,7 @@ void exchange(const Swap& swap, std::uint8_t* mask) {
 class Tableau {
  public:
   Tableau(const MatrixXd& inverse, const Eigen::Ref<const Eigen::RowVectorXd>& weights, const std::uint8_t* mask)
-      : width_(inverse.rows()), table_(width_, width_ + 1) {
+      : width_(inverse.rows()), table_(width_, width_ + 1), scratch_(width_) {
     Places sides[2];
     for (Eigen::Index i = 0; i < width_; ++i) sides[mask[i]].push_back(i);
     const auto& [kept, removed] = sides;
@@ -110,20 +111,11 @@ class Tableau {
 
  private:
   /// Removes place k, or brings it back.
-  void turn(Eigen::Index k) {
-    const double pivot = table_(k, k);
-    const Eigen::VectorXd column = table_.col(k) / pivot;
-    const Eigen::RowVectorXd row = table_.row(k);
-    for (Eigen::Index i = 0; i < width_; ++i) {
-      if (i != k) table_.row(i).noalias() -= column(i) * row;
-    }
-    table_.row(k) = row / pivot;
-    table_.col(k).head(width_) = -column;
-    table_(k, k) = 1 / pivot;
-  }
+  void turn(Eigen::Index k) { dense().turn_table(mutable_rows_of(table_), k, scratch_.data()); }
 
   Eigen::Index width_;
   MatrixXd table_;
+  Eigen::VectorXd scratch_;
   double error_ = 0;
 };
 

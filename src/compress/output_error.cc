@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/fail.h"
 #include "base/parallel.h"
+#include "compress/dense.h"
 #include "tensor/half.h"
 
 namespace molt {
@@ -83,9 +84,9 @@ double output_error(const MatrixXd& weight, const MatrixXd& changed, const Eigen
   std::vector<double> errors(static_cast<std::size_t>(weight.rows()));
   parallel_for(weight.rows(), kBundle, [&](std::int64_t begin, std::int64_t end) {
     const MatrixXd difference = weight.middleRows(begin, end - begin) - changed.middleRows(begin, end - begin);
-    const MatrixXd product = difference * hessian;
+    const MatrixXd change = product(difference, hessian);
     for (std::int64_t r = begin; r < end; ++r) {
-      errors[static_cast<std::size_t>(r)] = difference.row(r - begin).dot(product.row(r - begin));
+      errors[static_cast<std::size_t>(r)] = difference.row(r - begin).dot(change.row(r - begin));
     }
   });
   return std::accumulate(errors.begin(), errors.end(), 0.0);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/parallel.h"
+#include "compress/dense.h"
 #include "compress/output_error.h"
 #include "kernels/backend.h"
 
@@ -38,7 +39,7 @@ class Polishing {
     for_rows([this](Eigen::Index from, Eigen::Index count) {
       if (begun_) weights_.middleRows(from, count) += moved_.middleRows(from, count);
       const MatrixXd off = weight_.middleRows(from, count) - weights_.middleRows(from, count);
-      const MatrixXd gradient = off * hessian_;
+      const MatrixXd gradient = product(off, hessian_);
       for (Eigen::Index r = from; r < from + count; ++r) {
         const double error = off.row(r - from).dot(gradient.row(r - from));
         if (!begun_ || error <= error_(r)) {
@@ -78,19 +79,17 @@ class Polishing {
   }
 
   void step_row(Eigen::Index r) {
-    gain_(r) = 0;
-    const Eigen::Map<const Eigen::RowVectorXf> product(products32_.matrix().row(r), weight_.cols());
-    const Eigen::RowVectorXd change = product.cast<double>().cwiseProduct(kept_.row(r));
-    const double curvature = direction_.row(r).dot(change);
-    if (!(slope_(r) > 0) || !(curvature > 0)) return;
-    const double length = slope_(r) / curvature;
-    moved_.row(r) += length * direction_.row(r);
-    residual_.row(r) -= length * change;
-    if (error_(r) > 0) gain_(r) = length * slope_(r) / error_(r);
-    const Eigen::RowVectorXd downhill = residual_.row(r).cwiseProduct(inverse_diagonal_);
-    const double slope = residual_.row(r).dot(downhill);
-    direction_.row(r) = downhill + slope / slope_(r) * direction_.row(r);
-    slope_(r) = slope;
+    DescendingRow row{kept_.row(r).data(),
+                      inverse_diagonal_.data(),
+                      products32_.matrix().row(r),
+                      residual_.row(r).data(),
+                      direction_.row(r).data(),
+                      moved_.row(r).data(),
+                      weight_.cols(),
+                      slope_(r)};
+    const double gained = dense().descend(row);
+    slope_(r) = row.slope;
+    gain_(r) = error_(r) > 0 ? gained / error_(r) : 0;
   }
 
   const MatrixXd& weight_;

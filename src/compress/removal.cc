@@ -1,21 +1,21 @@
 #include "compress/removal.h"
 
-#include <Eigen/Cholesky>
 #include <algorithm>
 #include <numeric>
 #include <vector>
 
 #include "base/check.h"
 #include "base/parallel.h"
+#include "compress/dense.h"
 
 namespace molt {
 namespace {
 
-constexpr std::int64_t kBundle = 16;     // rows that are multiplied together
-constexpr std::int64_t kFollowers = 64;  // by a whole block's follow-up: fewer would pack that too often
+constexpr std::int64_t kBundle = 16;     // rows a task
+constexpr std::int64_t kFollowers = 64;  // rows that are multiplied together: fewer would pack the factor too often
 constexpr double kDeadShare = 1e-8;      // of the mean of H's diagonal, for inputs that were always 0
 
-using Places = std::vector<Eigen::Index>;
+using Places = std::vector<std::int64_t>;
 
 std::vector<std::int64_t> all_columns(std::int64_t width) {
   std::vector<std::int64_t> columns(static_cast<std::size_t>(width));
@@ -23,39 +23,30 @@ std::vector<std::int64_t> all_columns(std::int64_t width) {
   return columns;
 }
 
-/// The solution of M_SS z = right_S, M symmetric positive definite, at the places S.
-Eigen::VectorXd solve_at(const MatrixXd& matrix, const Places& places,
-                         const Eigen::Ref<const Eigen::RowVectorXd>& right) {
-  const auto n = static_cast<Eigen::Index>(places.size());
-  Eigen::MatrixXd system(n, n);
-  Eigen::VectorXd solution(n);
-  for (Eigen::Index j = 0; j < n; ++j) {
-    const double* const row = matrix.row(places[static_cast<std::size_t>(j)]).data();
-    for (Eigen::Index i = j; i < n; ++i) system(i, j) = row[places[static_cast<std::size_t>(i)]];
-    solution(j) = right(places[static_cast<std::size_t>(j)]);
-  }
-  const Eigen::LLT<Eigen::Ref<Eigen::MatrixXd>> factorization(system);
-  factorization.solveInPlace(solution);
-  return solution;
-}
-
-/// x with w - x A_BB = 0 at all removed places, and x = 0 at the kept ones.
-Eigen::RowVectorXd multipliers(const RemovalBlock& block, const Places& removed, const Places& kept,
-                               const Eigen::Ref<const Eigen::RowVectorXd>& w) {
-  Eigen::RowVectorXd x = Eigen::RowVectorXd::Zero(block.size());
-  if (removed.size() <= kept.size()) {
-    const Eigen::VectorXd solution = solve_at(block.inverse, removed, w);
-    for (std::size_t i = 0; i < removed.size(); ++i) x(removed[i]) = solution(static_cast<Eigen::Index>(i));
-    return x;
+/// x with w - x A_BB = 0 at all removed places, and x = 0 at the kept ones. scratch [|B|^2].
+void find_multipliers(const RemovalBlock& block, const Places& removed, const Places& kept, const double* w,
+                      double* scratch, double* x) {
+  const Eigen::Map<const Eigen::RowVectorXd> weights(w, block.size());
+  Eigen::Map<Eigen::RowVectorXd> result(x, block.size());
+  result.setZero();
+  const bool fewer_removed = removed.size() <= kept.size();
+  const Places& places = fewer_removed ? removed : kept;
+  const auto count = std::ssize(places);
+  Eigen::RowVectorXd solution(count);
+  if (fewer_removed) {
+    for (std::int64_t i = 0; i < count; ++i) solution(i) = w[places[static_cast<std::size_t>(i)]];
+    dense().solve_at(rows_of(block.inverse), places.data(), count, scratch, solution.data());
+    for (std::int64_t i = 0; i < count; ++i) x[places[static_cast<std::size_t>(i)]] = solution(i);
+    return;
   }
   // What is kept becomes v with (w - v) M = 0 there, M = A_BB^-1; x is (w - v) M elsewhere.
-  const Eigen::RowVectorXd slope = w * block.metric;
-  const Eigen::VectorXd solution = solve_at(block.metric, kept, slope);
-  Eigen::RowVectorXd change = w;
-  for (std::size_t i = 0; i < kept.size(); ++i) change(kept[i]) -= solution(static_cast<Eigen::Index>(i));
-  const Eigen::RowVectorXd all = change * block.metric;
-  for (const Eigen::Index place : removed) x(place) = all(place);
-  return x;
+  const MatrixXd slope = product(weights, block.metric);
+  for (std::int64_t i = 0; i < count; ++i) solution(i) = slope(0, places[static_cast<std::size_t>(i)]);
+  dense().solve_at(rows_of(block.metric), places.data(), count, scratch, solution.data());
+  Eigen::RowVectorXd change = weights;
+  for (std::int64_t i = 0; i < count; ++i) change(places[static_cast<std::size_t>(i)]) -= solution(i);
+  const MatrixXd all = product(change, block.metric);
+  for (const std::int64_t place : removed) x[place] = all(0, place);
 }
 
 /// Removes column i of the block from a row [|B|] and lets the columns behind it follow. Returns what was lost.
@@ -92,10 +83,12 @@ InverseHessian::InverseHessian(const InputMoments& inputs, double damping)
 }
 
 RemovalBlock::RemovalBlock(const InverseHessian& of, Eigen::Index first, Eigen::Index last)
-    : begin(first), end(last), factor(of.factor().block(first, first, last - first, last - first)) {
-  inverse.noalias() = factor.transpose() * factor;
-  const MatrixXd root = factor.triangularView<Eigen::Upper>().solve(MatrixXd::Identity(size(), size()));
-  metric.noalias() = root * root.transpose();
+    : begin(first),
+      end(last),
+      factor(of.factor().block(first, first, last - first, last - first)),
+      inverse(last - first, last - first),
+      metric(last - first, last - first) {
+  dense().squares_of_factor(rows_of(factor), mutable_rows_of(inverse), mutable_rows_of(metric));
 }
 
 void sweep_blocks(MatrixXd& weights, const InverseHessian& inverse, std::int64_t size, const BlockStep& step) {
@@ -108,24 +101,28 @@ void sweep_blocks(MatrixXd& weights, const InverseHessian& inverse, std::int64_t
     if (block.end == width) continue;
     const auto follow = inverse.factor().block(begin, block.end, block.size(), width - block.end);
     parallel_for(weights.rows(), kFollowers, [&](std::int64_t from, std::int64_t to) {
-      weights.block(from, block.end, to - from, width - block.end).noalias() -=
-          lost.middleRows(from, to - from) * follow;
+      dense().add_product(rows_of(lost.middleRows(from, to - from)), rows_of(follow), -1,
+                          mutable_rows_of(weights.block(from, block.end, to - from, width - block.end)));
     });
   }
 }
 
 MatrixXd remove_together(const RemovalBlock& block, const Mask& mask, MatrixXd& weights) {
   MatrixXd lost = MatrixXd::Zero(weights.rows(), block.size());
-  parallel_for(weights.rows(), kBundle, [&](std::int64_t from, std::int64_t to) {
+  const MatrixXd transposed = block.factor.transpose();
+  parallel_for(weights.rows(), kFollowers, [&](std::int64_t from, std::int64_t to) {
     MatrixXd x(to - from, block.size());
+    MatrixXd scratch(block.size(), block.size());
     for (Eigen::Index r = from; r < to; ++r) {
       Places places[2];  // kept, removed
       for (Eigen::Index i = 0; i < block.size(); ++i) places[mask(r, i)].push_back(i);
-      x.row(r - from) = multipliers(block, places[1], places[0], weights.row(r).segment(block.begin, block.size()));
+      find_multipliers(block, places[1], places[0], weights.row(r).data() + block.begin, scratch.data(),
+                       x.row(r - from).data());
     }
-    lost.middleRows(from, to - from).noalias() = x * block.factor.transpose();
+    auto lost_here = lost.middleRows(from, to - from);
     auto changed = weights.block(from, block.begin, to - from, block.size());
-    changed.noalias() -= lost.middleRows(from, to - from) * block.factor;
+    dense().add_product(rows_of(x), rows_of(transposed), 1, mutable_rows_of(lost_here));
+    dense().add_product(rows_of(lost_here), rows_of(block.factor), -1, mutable_rows_of(changed));
     for (Eigen::Index r = from; r < to; ++r) {
       for (Eigen::Index i = 0; i < block.size(); ++i) {
         if (mask(r, i) != 0) changed(r - from, i) = 0;

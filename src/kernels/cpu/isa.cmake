@@ -2,7 +2,8 @@
 #
 # -O3 whatever the build type: at -O2 the register tiles are not unrolled, and run three times slower. With sanitizers
 # -O1, which compiles in a third of the time, but for the newest instruction sets: nearly all tests run on those, and
-# products with quantized weights are the same bits on both only as far as the compiler fuses the same operations.
+# products with quantized weights are the same bits on both only as far as the compiler fuses the same operations;
+# and for Eigen (compress/isa.cmake), which is nothing but small functions to be inlined.
 # -ffp-contract=fast lets the compiler fuse a multiplication and an addition; ISO mode would forbid it.
 file(GLOB isa_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/isa/*.cc)
 # What AMX multiplies by; the rest of its table is avx512_bf16's, not compiled again.
@@ -11,7 +12,7 @@ file(GLOB amx_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/am
 # molt_isa(NAME SOURCES FLAGS...), SOURCES being the name of a list.
 function(molt_isa name sources)
   set(isa_optimization -O3)
-  if(MOLT_SANITIZE AND NOT name MATCHES "^avx512_(bf16|amx)$")
+  if(MOLT_SANITIZE AND NOT name MATCHES "^(avx512_bf16|avx512_amx|dense_.*)$")
     set(isa_optimization -O1)
   endif()
   add_library(molt_isa_${name} OBJECT ${${sources}})
