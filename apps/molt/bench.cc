@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/fail.h"
+#include "base/parallel.h"
 #include "base/random.h"
 #include "ceilings.h"
 #include "command.h"
@@ -14,6 +15,7 @@
 #include "model/model.h"
 #include "model/published_shapes.h"
 #include "model_options.h"
+#include "molt/generate.h"
 #include "molt/session.h"
 #include "molt/threads.h"
 #include "op_times.h"
@@ -31,6 +33,7 @@ struct Options {
   std::string shape;
   std::vector<std::int64_t> prefill{512};
   std::vector<std::int64_t> decode{128};
+  std::int64_t generate = 0;
   std::vector<std::int64_t> batches{1};
   std::vector<int> threads;
   std::vector<std::string> states{"f32"};
@@ -50,8 +53,9 @@ double median(std::vector<double> values) {
 
 /// One measured setting.
 struct Result {
-  std::string kind;  // "prefill" or "decode"
-  std::int64_t tokens;
+  std::string kind;     // "prefill", "generate" or "decode"
+  std::int64_t tokens;  // of each sequence: read, or generated
+  std::int64_t prompt;  // tokens before those that are generated
   std::int64_t batch;
   int threads;
   std::string reduce;  // the spec, empty for dense
@@ -81,21 +85,53 @@ std::vector<TokenId> random_ids(const Model& model, std::int64_t count, std::uin
   return ids;
 }
 
-/// Time for `batch` fresh sequences to read `tokens` tokens each. `record`: null, or of the first sequence.
-Timing time_prefill(Session& session, std::int64_t tokens, std::int64_t batch, std::uint64_t seed,
-                    const Reduction* reduction = nullptr, ReductionRecord* record = nullptr) {
+/// The likeliest token of each row of logits.
+std::vector<TokenId> likeliest(const Model& model, std::span<const float> logits, std::int64_t batch) {
+  std::vector<TokenId> ids(static_cast<std::size_t>(batch));
+  parallel_for(batch, 1, [&](std::int64_t begin, std::int64_t end) {
+    Sampler greedy({});
+    const auto vocab = static_cast<std::size_t>(model.vocab_size());
+    for (auto s = static_cast<std::size_t>(begin); s < static_cast<std::size_t>(end); ++s) {
+      ids[s] = greedy.next(logits.subspan(s * vocab, vocab), model.usable_tokens(), {});
+    }
+  });
+  return ids;
+}
+
+/// What `batch` fresh sequences took to read a prompt each.
+struct Prompted {
+  Timing timing;
+  double cut = 0;               // of the layers' FLOPs
+  double reducing_seconds = 0;  // of them, or of the time
+};
+
+/// Reads `tokens` tokens a sequence and generates `more` behind them, the likeliest each time.
+Prompted time_prompts(Session& session, std::int64_t tokens, std::int64_t more, std::int64_t batch, std::uint64_t seed,
+                      const Reduction* reduction) {
   const Model& model = session.model();
   const std::vector<TokenId> ids = random_ids(model, tokens * batch, seed);
   std::vector<State> states(static_cast<std::size_t>(batch), State(model));
+  ReductionRecord record;  // of the first sequence
   std::vector<Sequence> sequences;
   for (std::size_t s = 0; s < states.size(); ++s) {
     sequences.push_back({&states[s],
                          std::span(ids).subspan(s * static_cast<std::size_t>(tokens), static_cast<std::size_t>(tokens)),
-                         {.reduction = reduction, .record = s == 0 ? record : nullptr}});
+                         {.reduction = reduction, .record = s == 0 ? &record : nullptr}});
   }
+  Prompted result;
   const Stopwatch stopwatch(model.core()->backend());
-  session.feed(sequences);
-  return stopwatch.stop();
+  std::span<const float> logits = session.feed(sequences);
+  result.reducing_seconds = session.reduction_seconds();
+  std::vector<TokenId> next;
+  for (std::int64_t i = 0; i < more; ++i) {
+    next = likeliest(model, logits, batch);
+    if (i + 1 == more) break;
+    for (std::size_t s = 0; s < states.size(); ++s) sequences[s] = {&states[s], std::span(next).subspan(s, 1)};
+    logits = session.feed(sequences);
+  }
+  result.timing = stopwatch.stop();
+  result.cut = record.cut();
+  return result;
 }
 
 /// Time for `batch` sequences to take `tokens` more tokens, one at a time, each step with its logits.
@@ -138,24 +174,32 @@ struct Report {
   }
 };
 
-/// Measures a prefill dense and with each reduction, by turns, so that what disturbs the machine disturbs all alike.
-std::vector<Result> measure_prefill(const Options& options, std::span<const Reduction> reductions, Session& session,
-                                    std::int64_t tokens, std::int64_t batch) {
-  std::vector<Result> results{{"prefill", tokens, batch, num_threads(), "", state_type(options.states.front()), {}}};
+/// Measures a prefill, and `more` tokens generated behind it, dense and with each reduction, by turns, so that what
+/// disturbs the machine disturbs all alike.
+std::vector<Result> measure_prompts(const Options& options, std::span<const Reduction> reductions, Session& session,
+                                    std::int64_t tokens, std::int64_t more, std::int64_t batch) {
+  std::vector<Result> results{{.kind = more > 0 ? "generate" : "prefill",
+                               .tokens = more > 0 ? more : tokens,
+                               .prompt = more > 0 ? tokens : 0,
+                               .batch = batch,
+                               .threads = num_threads(),
+                               .reduce = "",
+                               .state = state_type(options.states.front()),
+                               .timings = {}}};
   for (const std::string& spec : options.reduce.specs) {
-    results.push_back({"prefill", tokens, batch, num_threads(), spec, results.front().state, {}});
+    results.push_back(results.front());
+    results.back().reduce = spec;
   }
   std::vector<std::vector<double>> reducing(results.size());
   for (std::int64_t r = -1; r < options.repeat; ++r) {  // the first one warms caches and scratch memory
     for (std::size_t i = 0; i < results.size(); ++i) {
-      ReductionRecord record;
-      Timing timing =
-          time_prefill(session, tokens, batch, options.seed + static_cast<std::uint64_t>(std::max<std::int64_t>(r, 0)),
-                       i == 0 ? nullptr : &reductions[i - 1], &record);
+      Prompted run = time_prompts(session, tokens, more, batch,
+                                  options.seed + static_cast<std::uint64_t>(std::max<std::int64_t>(r, 0)),
+                                  i == 0 ? nullptr : &reductions[i - 1]);
       if (r < 0) continue;
-      results[i].timings.push_back(std::move(timing));
-      results[i].cut = record.cut();
-      reducing[i].push_back(session.reduction_seconds());
+      results[i].timings.push_back(std::move(run.timing));
+      results[i].cut = run.cut;
+      reducing[i].push_back(run.reducing_seconds);
     }
   }
   for (std::size_t i = 0; i < results.size(); ++i) {
@@ -169,7 +213,7 @@ std::vector<Result> measure_prefill(const Options& options, std::span<const Redu
 std::vector<Result> measure_decode(const Options& options, Session& session, std::int64_t tokens, std::int64_t batch) {
   std::vector<Result> results;
   for (const std::string& state : options.states) {
-    results.push_back({"decode", tokens, batch, num_threads(), "", state_type(state), {}});
+    results.push_back({"decode", tokens, kDecodePrompt, batch, num_threads(), "", state_type(state), {}});
     time_decode(session, tokens, batch, options.seed, state_type(state));  // warms caches and scratch memory
   }
   for (std::int64_t r = 0; r < options.repeat; ++r) {
@@ -187,7 +231,8 @@ Report measure(const Options& options, const Model& model) {
   const std::vector<Reduction> reductions = options.reduce.make_all(model);
   Session session(model, {.window = options.window, .progress = {}});
   const std::vector<int> threads = options.threads.empty() ? std::vector<int>{num_threads()} : options.threads;
-  const auto settings = threads.size() * options.batches.size() * (options.prefill.size() + options.decode.size());
+  const std::size_t prompts = options.prefill.size() * (options.generate > 0 ? 2 : 1);
+  const auto settings = threads.size() * options.batches.size() * (prompts + options.decode.size());
   Progress progress("measuring");
   std::int64_t done = 0;
   const auto add = [&](const std::vector<Result>& results) {
@@ -198,7 +243,11 @@ Report measure(const Options& options, const Model& model) {
     set_num_threads(count);
     for (const std::int64_t batch : options.batches) {
       for (const std::int64_t tokens : options.prefill) {
-        if (tokens > 0) add(measure_prefill(options, reductions, session, tokens, batch));
+        if (tokens == 0) continue;
+        add(measure_prompts(options, reductions, session, tokens, 0, batch));
+        if (options.generate > 0) {
+          add(measure_prompts(options, reductions, session, tokens, options.generate, batch));
+        }
       }
       for (const std::int64_t tokens : options.decode) {
         if (tokens > 0) add(measure_decode(options, session, tokens, batch));
@@ -233,6 +282,7 @@ nlohmann::json to_json(const Report& report, const Model& model) {
   for (const Result& result : report.results) {
     results.push_back({{"kind", result.kind},
                        {"tokens", result.tokens},
+                       {"prompt", result.prompt},
                        {"batch", result.batch},
                        {"threads", result.threads},
                        {"reduce", result.reduce},
@@ -267,8 +317,12 @@ nlohmann::json to_json(const Report& report, const Model& model) {
           {"load_average", load[0]}};
 }
 
-/// How much of which ceiling a result reaches: prefill is bound by arithmetic, decoding by memory.
+/// How much of which ceiling a result reaches: prefill is bound by arithmetic, decoding by memory. Of both together:
+/// the time.
 std::string share_of_ceiling(const Result& result, const Report& report, const ModelCore& core) {
+  if (result.kind == "generate") {
+    return fmt::format("behind {} tokens, {:.0f} ms in all", result.prompt, 1e3 * result.median().seconds);
+  }
   const Ceilings* ceilings = report.ceilings_of(result.threads);
   if (ceilings == nullptr) return "";
   const double time = result.median().seconds;
@@ -287,7 +341,9 @@ void print_op_times(const Report& report) {
   for (const Result& result : report.results) {
     if (result.timings.front().ops.empty()) continue;
     fmt::print("\n{}, batch {}, {} thread{}{}{}:\n",
-               result.kind == "prefill" ? fmt::format("prefill of {} tokens", result.tokens) : "a decode step",
+               result.kind == "prefill"  ? fmt::format("prefill of {} tokens", result.tokens)
+               : result.kind == "decode" ? "a decode step"
+                                         : fmt::format("{} tokens and {} more", result.prompt, result.tokens),
                result.batch, result.threads, result.threads == 1 ? "" : "s", result.reduce.empty() ? "" : ", ",
                result.reduce);
     print(report.times_of(result));
@@ -381,6 +437,11 @@ void setup(CLI::App& app) {
       ->type_name("N,...")
       ->delimiter(',')
       ->allow_extra_args(false)
+      ->check(lengths)
+      ->capture_default_str();
+  app.add_option("--generate", options->generate,
+                 "Tokens to generate behind each prompt of --prefill, greedily: the time of both together")
+      ->type_name("N")
       ->check(lengths)
       ->capture_default_str();
   app.add_option("--batch", options->batches, "Numbers of sequences at once: 1,16")

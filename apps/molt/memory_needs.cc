@@ -21,7 +21,8 @@ MemoryNeeds memory_needs(const Model& rehearsal, std::int64_t batch, std::int64_
   memory.reset_peak();
   Session session(rehearsal, {.window = window, .progress = {}});
   const std::vector<TokenId> ids(static_cast<std::size_t>(length), 0);
-  for (const std::size_t tokens : {ids.size(), std::size_t{1}}) {
+  // The third is a step like the one before, which a backend may record.
+  for (const std::size_t tokens : {ids.size(), std::size_t{1}, std::size_t{1}}) {
     std::vector<Sequence> sequences;
     for (State& state : states) sequences.push_back({&state, std::span(ids).first(tokens)});
     session.feed(sequences);

@@ -28,17 +28,23 @@ class RecordedSteps {
  private:
   struct Step {
     std::vector<std::byte*> states;
+    DType ssm;
     Arena arena;
     Matrix<float> logits;
+    std::byte* keys;  // in the arena: of the rounding of states in bfloat16, which differ from token to token
     std::unique_ptr<Recording> recording;
+
+    bool is_of(const Batch& batch) const;
   };
 
   Step record(const Batch& batch) const;
+  void upload_keys(const Batch& batch, const Step& step) const;
 
   const ModelCore& model_;
   bool records_;                  // false, too, once it has failed
   std::vector<std::byte*> last_;  // the states of the last batch that was asked for
-  std::list<Step> steps_;         // the latest first
+  DType last_ssm_ = DType::f32;
+  std::list<Step> steps_;  // the latest first
 };
 
 }  // namespace molt

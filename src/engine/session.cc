@@ -193,6 +193,7 @@ class Session::Impl {
     std::vector<TokenId> ids;
     std::vector<std::int64_t> offsets{0};
     std::vector<std::byte*> states;
+    std::vector<std::int64_t> seen;
     for (const Sequence& sequence : batch) {
       if (sequence.tokens.size() != 1 || sequence.reduce.reduction != nullptr || sequence.reduce.record != nullptr) {
         return false;
@@ -200,10 +201,11 @@ class Session::Impl {
       ids.push_back(sequence.tokens.front());
       offsets.push_back(std::ssize(ids));
       states.push_back(sequence.state->data());
+      seen.push_back(sequence.state->tokens());
     }
     const DType ssm = !batch.empty() && batch.front().state->type() == StateType::bf16 ? DType::bf16 : DType::f32;
     const Matrix<float> logits{logits_.data(), std::ssize(ids), model_.vocab_size()};
-    if (std::ssize(ids) > options_.window || !recorded_.step({ids, offsets, states, ssm}, logits)) return false;
+    if (std::ssize(ids) > options_.window || !recorded_.step({ids, offsets, states, ssm, seen}, logits)) return false;
     for (const Sequence& sequence : batch) sequence.state->set_tokens(sequence.state->tokens() + 1);
     reduction_seconds_ = 0;
     if (options_.progress) options_.progress(std::ssize(ids), std::ssize(ids));

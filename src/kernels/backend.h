@@ -51,6 +51,8 @@ struct ScanRows {
   // [T], or null: all. Rows with 0 only write the state; their y is left undefined.
   const std::uint8_t* wanted = nullptr;
   std::span<const RoundedState> rounded = {};  // [S], the states in bfloat16
+  // [S] in the backend's memory, or null: the keys of the rounding instead of theirs, for steps that are recorded
+  const std::uint32_t* keys = nullptr;
 
   std::size_t sequences() const { return offsets.size() - 1; }
 };
@@ -123,7 +125,8 @@ class Backend {
   /// y [T, M] = outputs [first_out, first_out + M) of x [T, K] * W^T (+ bias [N], unless null). W: [N, K]; M is y's
   /// columns, first_out + M <= N. The same bits as of the whole product. A first_out that is no multiple of 64 may be
   /// slower. With bf16 weights x is rounded to bf16 first. With quantized weights a backend may round x, too: row by
-  /// row, to 8 bits in blocks of 64 columns (of 32 for groups of 32), each with a scale of its own.
+  /// row, to 8 bits in blocks of 64 columns (of 32 for groups of 32), each with a scale of its own; or to bf16, and for
+  /// many rows the weights as well.
   virtual void matmul(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y,
                       std::int64_t first_out = 0) const = 0;
 

@@ -52,7 +52,7 @@ void CountedMemory::download(const std::byte* /*from*/, std::byte* host, std::in
 
 std::unique_ptr<PackedMatrix> RehearsalBackend::pack(const Tensor& weight, DType dtype) const {
   const std::int64_t N = weight.shape()[0], K = weight.shape()[1];
-  return std::make_unique<CountedMatrix>(memory_, N, K, dtype, packed_bytes(N, K, dtype));
+  return std::make_unique<CountedMatrix>(memory_, N, K, dtype, packed_bytes(weight, dtype));
 }
 
 std::unique_ptr<PackedMatrix> RehearsalBackend::pack(const QuantizedMatrix& weight) const {
@@ -62,6 +62,10 @@ std::unique_ptr<PackedMatrix> RehearsalBackend::pack(const QuantizedMatrix& weig
 
 std::int64_t RehearsalBackend::packed_bytes(std::int64_t N, std::int64_t K, DType dtype) const {
   return N * K * size_of(dtype);
+}
+
+std::int64_t RehearsalBackend::packed_bytes(const Tensor& weight, DType dtype) const {
+  return packed_bytes(weight.shape()[0], weight.shape()[1], dtype);
 }
 
 std::int64_t RehearsalBackend::packed_bytes(const QuantizedMatrix& weight) const {

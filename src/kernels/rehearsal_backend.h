@@ -87,6 +87,8 @@ class RehearsalBackend : public Backend {
  private:
   /// Bytes of a packed matrix of N outputs and K inputs.
   virtual std::int64_t packed_bytes(std::int64_t N, std::int64_t K, DType dtype) const;
+  /// The same where they depend on the weights.
+  virtual std::int64_t packed_bytes(const Tensor& weight, DType dtype) const;
   virtual std::int64_t packed_bytes(const QuantizedMatrix& weight) const;
 
   CountedMemory memory_;

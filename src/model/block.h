@@ -34,7 +34,8 @@ struct LayerStates {
   std::span<std::byte* const> data;              // [S], aligned as floats at least
   DType ssm = DType::f32;                        // f32 or bf16
   std::span<const std::uint32_t> rounding = {};  // [S], keys of this pass's random rounding; only for bf16
-  std::span<const KvSequence> kv = {};  // [S], with room for the pass's tokens; only for blocks with kv_shape()
+  std::span<const KvSequence> kv = {};        // [S], with room for the pass's tokens; only for blocks with kv_shape()
+  const std::uint32_t* keys_there = nullptr;  // [S] in the backend's memory, instead of `rounding`; or null
 };
 
 /// Rows that only write: they move the state, and get no output.

@@ -107,7 +107,7 @@ bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRow
   const LayerSequences sequences = layer_sequences(batch, i, slice);
   BlockInput input{.x = {},
                    .offsets = part.offsets,
-                   .states = {sequences.states, batch.ssm, sequences.rounding, sequences.kv},
+                   .states = {sequences.states, batch.ssm, sequences.rounding, sequences.kv, sequences.keys},
                    .full = part.full,
                    .writes = {},
                    .wanted = part.wanted,
@@ -131,21 +131,26 @@ bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRow
   return true;
 }
 
+std::uint32_t ModelCore::rounding_key(std::int64_t seen, std::int64_t layer) const {
+  Random random(static_cast<std::uint64_t>(seen * config_.n_layer + layer));
+  return static_cast<std::uint32_t>(random.next() >> 32);
+}
+
 ModelCore::LayerSequences ModelCore::layer_sequences(const Batch& batch, std::int64_t layer,
                                                      const RowSlice& slice) const {
   const auto place = static_cast<std::size_t>(layer);
   const std::int64_t offset = state_layout(batch.ssm).layer_offsets[place];
   const bool has_kv = block(layer).kv_shape().heads > 0;
   LayerSequences result;
+  if (batch.keys != nullptr) result.keys = batch.keys + place * batch.states.size() + slice.first_sequence;
   for (std::size_t i = 0; i < slice.sequences; ++i) {
     const std::size_t s = slice.first_sequence + i;
     result.states.push_back(batch.states[s] + offset);
-    if (batch.ssm == DType::f32 && !has_kv) continue;
+    if ((batch.ssm == DType::f32 || batch.keys != nullptr) && !has_kv) continue;
     MOLT_CHECK(batch.seen.size() == batch.states.size());
     const std::int64_t seen = batch.seen[s] + (i == 0 ? slice.earlier : 0);
     if (batch.ssm != DType::f32) {
-      Random random(static_cast<std::uint64_t>(seen * config_.n_layer + layer));
-      result.rounding.push_back(static_cast<std::uint32_t>(random.next() >> 32));
+      result.rounding.push_back(rounding_key(seen, layer));
     }
     if (has_kv) {
       MOLT_CHECK(batch.kv.size() == batch.states.size());

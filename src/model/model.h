@@ -26,6 +26,8 @@ struct Batch {
   // [S], tokens that each has seen; only for bf16, the rounding's seed, and for models with attention
   std::span<const std::int64_t> seen = {};
   std::span<const std::span<std::byte* const>> kv = {};  // [S], blocks of keys and values (KvBlocks) with room for T
+  // [n_layer, S] in the backend's memory, or null: rounding_key() of each, which `seen` is not asked for then
+  const std::uint32_t* keys = nullptr;
 };
 
 class ModelCore {
@@ -42,6 +44,9 @@ class ModelCore {
 
   /// The precision of states for which no other is asked.
   DType state_dtype() const { return state_dtype_; }
+
+  /// The key by which a state in bfloat16 that has seen so many tokens is rounded behind a layer.
+  std::uint32_t rounding_key(std::int64_t seen, std::int64_t layer) const;
 
   const Backend& backend() const { return *backend_; }
   /// Of the matrices that are not quantized.
@@ -91,6 +96,7 @@ class ModelCore {
   struct LayerSequences {
     std::vector<std::byte*> states;
     std::vector<std::uint32_t> rounding;  // the keys by which states are rounded behind the layer; empty in f32
+    const std::uint32_t* keys = nullptr;  // or where they lie in the backend's memory
     std::vector<KvSequence> kv;           // where keys and values lie; empty for a layer without
   };
   LayerSequences layer_sequences(const Batch& batch, std::int64_t layer, const RowSlice& slice) const;

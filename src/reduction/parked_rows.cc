@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace molt {
 namespace {
 
-Matrix<float> first_rows(Matrix<float> x, std::int64_t rows) {
-  return {x.data, rows, x.cols, x.stride};
+/// How many of ascending rows are the first ones: 0, 1, 2, ...
+std::int64_t leading(std::span<const std::int64_t> rows) {
+  std::int64_t count = 0;
+  while (count < static_cast<std::int64_t>(rows.size()) && rows[static_cast<std::size_t>(count)] == count) ++count;
+  return count;
 }
 
 bool is_run(std::span<const std::int64_t> rows) {
@@ -20,26 +24,36 @@ ParkedRows::ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena)
     : backend_(backend), rows_(rows), arena_(arena) {}
 
 void ParkedRows::leave(const RowTable::Move& move, bool has_h, Stream& stream) {
+  look_at(stream);
   bool moves_on = false;
   for (const auto& [index, rows] : move.parked) moves_on |= park(index, rows, has_h, stream);
+  const std::int64_t live = stream.residual.rows;
+  const auto stay = static_cast<std::int64_t>(move.stay.size());
   if (moves_on) {
     make_second(stream.residual.cols);
     second_taken_ = true;
+    std::swap(home_, second_);
+    begin_ = 0;
+    gather(stream, move.stay, rows_at(0, stay), has_h);
+  } else {
+    // Of those that stay some lie before all that leave, and some behind. Whichever are fewer move up to the others.
+    const std::int64_t front = leading(move.stay);
+    const bool is_hole = stay == front || move.stay[static_cast<std::size_t>(front)] == live - (stay - front);
+    if (is_hole && 2 * front <= stay - front) {
+      shift_up(begin_, front, live - stay, has_h);
+      begin_ += live - stay;
+    } else {
+      gather(stream, move.stay, rows_at(begin_, stay), has_h);
+    }
   }
-  const auto count = static_cast<std::int64_t>(move.stay.size());
-  for (const auto branch : {&Stream::residual, &Stream::h}) {
-    const Matrix<float> from = stream.*branch;
-    stream.*branch = first_rows(moves_on ? second_.*branch : from, count);
-    if (has_h || branch == &Stream::residual) backend_.gather_rows(from, move.stay, stream.*branch);
-    if (moves_on) second_.*branch = from;
-  }
+  stream = rows_at(begin_, stay);
 }
 
 /// Whether they stay where they are.
 bool ParkedRows::park(std::size_t index, std::span<const std::int64_t> rows, bool has_h, const Stream& stream) {
   Group& parked = group(index);
   if (!second_taken_ && is_run(rows) && 2 * static_cast<std::int64_t>(rows.size()) >= stream.residual.rows) {
-    parked.place = rows.front();
+    parked.place = begin_ + rows.front();
     parked.residual = stream.residual.row_range(rows.front(), rows.back() + 1);
     if (has_h) parked.h = stream.h.row_range(rows.front(), rows.back() + 1);
     return true;
@@ -50,27 +64,79 @@ bool ParkedRows::park(std::size_t index, std::span<const std::int64_t> rows, boo
 }
 
 void ParkedRows::come_back(const RowTable::Return& back, std::int64_t live, Stream& stream) {
-  if (second_taken_ && !falls_into_place(back)) clear_second();
-  make_second(stream.residual.cols);
-  Stream whole{first_rows(second_.residual, live), first_rows(second_.h, live)};
+  look_at(stream);
+  const std::int64_t begin = second_taken_ ? begin_in_second(back, live) : kMoved;
+  if (second_taken_ && begin == kMoved) clear_second();
+  if (begin != kMoved || !make_hole(back, live)) {
+    make_second(stream.residual.cols);
+    std::swap(home_, second_);
+    begin_ = std::max<std::int64_t>(begin, 0);
+    second_taken_ = false;
+    const Stream whole = rows_at(begin_, live);
+    backend_.scatter_rows(stream.residual, back.live_before, whole.residual);
+    backend_.scatter_rows(stream.h, back.live_before, whole.h);
+  }
+  stream = rows_at(begin_, live);
   for (const auto& [index, places] : back.entering) {
     Group& parked = group(index);
     const bool is_moved = parked.place == kMoved;
-    if (is_moved) move_back(parked.residual, places, whole.residual);
+    if (is_moved) move_back(parked.residual, places, stream.residual);
     if (parked.h.data == nullptr) {
       const Matrix<float> zeros = room(parked.residual.rows, parked.residual.cols);
       backend_.memory().clear_rows(zeros);
-      move_back(zeros, places, whole.h);
+      move_back(zeros, places, stream.h);
     } else if (is_moved) {
-      move_back(parked.h, places, whole.h);
+      move_back(parked.h, places, stream.h);
     }
     parked = {};
   }
-  backend_.scatter_rows(stream.residual, back.live_before, whole.residual);
-  backend_.scatter_rows(stream.h, back.live_before, whole.h);
-  second_ = stream;
-  second_taken_ = false;
-  stream = whole;
+}
+
+/// Makes room for those that enter where that is one run of rows and their neighbours on one side can move. begin_ is
+/// where the stream begins then; it says whether it did.
+bool ParkedRows::make_hole(const RowTable::Return& back, std::int64_t live) {
+  const auto before = static_cast<std::int64_t>(back.live_before.size());
+  const std::int64_t front = leading(back.live_before);
+  const std::int64_t behind = before - front;
+  const std::int64_t hole = live - before;
+  if (behind > 0 && back.live_before[static_cast<std::size_t>(front)] != front + hole) return false;
+  if (begin_ >= hole && front <= 2 * behind) {
+    begin_ -= hole;
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(front));
+    std::iota(rows.begin(), rows.end(), hole);
+    gather(rows_at(begin_, hole + front), rows, rows_at(begin_, front), true);
+    return true;
+  }
+  if (begin_ + live > rows_ || 2 * behind > front) return false;
+  shift_up(begin_ + front, behind, hole, true);
+  return true;
+}
+
+void ParkedRows::shift_up(std::int64_t begin, std::int64_t count, std::int64_t by, bool has_h) {
+  if (count == 0) return;
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
+  std::iota(rows.begin(), rows.end(), 0);
+  for (const auto branch : {&Stream::residual, &Stream::h}) {
+    if (!has_h && branch == &Stream::h) continue;
+    move_back(copied(rows_at(begin, count).*branch, rows), rows, rows_at(begin + by, count).*branch);
+  }
+}
+
+void ParkedRows::gather(const Stream& from, std::span<const std::int64_t> rows, const Stream& to, bool has_h) {
+  backend_.gather_rows(from.residual, rows, to.residual);
+  if (has_h) backend_.gather_rows(from.h, rows, to.h);
+}
+
+/// Takes the pass's stream for its own when it first sees it.
+void ParkedRows::look_at(const Stream& stream) {
+  if (home_.residual.data == nullptr) home_ = stream;
+}
+
+Stream ParkedRows::rows_at(std::int64_t begin, std::int64_t count) const {
+  const auto part = [&](Matrix<float> all) {
+    return Matrix<float>{all.data + begin * all.stride, count, all.cols, all.stride};
+  };
+  return {part(home_.residual), part(home_.h)};
 }
 
 void ParkedRows::move_back(Matrix<float> rows, std::span<const std::int64_t> places, Matrix<float> whole) {
@@ -95,7 +161,7 @@ ParkedRows::Group& ParkedRows::group(std::size_t index) {
 Matrix<float> ParkedRows::room(std::int64_t rows, std::int64_t width) {
   const auto fits = std::find_if(spare_.begin(), spare_.end(), [&](const auto& spare) { return spare.rows >= rows; });
   if (fits == spare_.end()) return arena_.matrix(rows, width);
-  const Matrix<float> found = first_rows(*fits, rows);
+  const Matrix<float> found = fits->row_range(0, rows);
   spare_.erase(fits);
   return found;
 }
@@ -110,14 +176,19 @@ void ParkedRows::make_second(std::int64_t width) {
   if (second_.residual.data == nullptr) second_ = {arena_.matrix(rows_, width), arena_.matrix(rows_, width)};
 }
 
-bool ParkedRows::falls_into_place(const RowTable::Return& back) {
+std::int64_t ParkedRows::begin_in_second(const RowTable::Return& back, std::int64_t live) {
   const auto in_place = [](const Group& parked) { return parked.place != kMoved; };
   auto staying = std::count_if(groups_.begin(), groups_.end(), in_place);
+  std::int64_t begin = kMoved;
   for (const auto& [index, places] : back.entering) {
     const Group& parked = group(index);
-    if (in_place(parked) && parked.place == places.front() && is_run(places)) --staying;
+    if (!in_place(parked)) continue;
+    const std::int64_t here = parked.place - places.front();
+    if (!is_run(places) || here < 0 || here + live > rows_ || (begin != kMoved && begin != here)) return kMoved;
+    begin = here;
+    --staying;
   }
-  return staying == 0;
+  return staying == 0 ? begin : kMoved;
 }
 
 void ParkedRows::clear_second() {

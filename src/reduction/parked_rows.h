@@ -1,8 +1,9 @@
 // ParkedRows: the memory of rows that are out of the stream, to write or to come back.
 //
 // Rows move as little as can be. Where those that leave lie together and are the larger part, they stay where they are
-// and the stream goes on in a second place, until they come back. They keep the output of the block before as they left
-// with it, not yet added. Used by one thread, for one pass.
+// and the stream goes on in a second place, until they come back. Where they are fewer, they are copied, and their
+// neighbours on the shorter side close the gap; so it opens again. They keep the output of the block before as they
+// left with it, not yet added. Used by one thread, for one pass.
 #pragma once
 
 #include <vector>
@@ -46,15 +47,25 @@ class ParkedRows {
   Matrix<float> copied(Matrix<const float> from, std::span<const std::int64_t> rows);
   void make_second(std::int64_t width);
 
-  /// Whether all that stayed in the second stream returns to where it lies.
-  bool falls_into_place(const RowTable::Return& back);
+  bool make_hole(const RowTable::Return& back, std::int64_t live);
+  /// Moves `count` rows from `begin` on up by `by` rows.
+  void shift_up(std::int64_t begin, std::int64_t count, std::int64_t by, bool has_h);
+  void gather(const Stream& from, std::span<const std::int64_t> rows, const Stream& to, bool has_h);
+  void look_at(const Stream& stream);
+  Stream rows_at(std::int64_t begin, std::int64_t count) const;  // of home_
+
+  /// Where in the second stream the whole would begin for all that stayed there to return to where it lies; or kMoved.
+  std::int64_t begin_in_second(const RowTable::Return& back, std::int64_t live);
   void clear_second();
 
   const Backend& backend_;
   std::int64_t rows_;
   Arena& arena_;
   std::vector<Group> groups_;  // by their number in the table
-  Stream second_{};  // [rows of the pass, d_model] each, when first needed: what the stream changes places with
+  // [rows of the pass, d_model] each: where the stream lies, from row begin_ on, and what it changes places with.
+  Stream home_{};
+  std::int64_t begin_ = 0;
+  Stream second_{};            // when first needed
   bool second_taken_ = false;  // groups lie there
   std::vector<Matrix<float>> spare_;
 };

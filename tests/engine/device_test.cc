@@ -86,6 +86,27 @@ TEST_P(OnADevice, RecordedStepsDoWhatStepsDo) {
   }
 }
 
+TEST_P(OnADevice, RecordedStepsRoundAsStepsDo) {
+  const Model model = load("cuda");
+  for (const std::size_t sequences : {1, 3, 17}) {
+    Session recording(model);
+    std::vector<State> states(sequences, State(model, StateType::bf16)), expected = states;
+    for (int step = 0; step < 5; ++step) {
+      Session session(model);  // whose first step is no recorded one
+      std::vector<std::vector<TokenId>> ids;
+      std::vector<Sequence> batch, same;
+      for (std::size_t s = 0; s < sequences; ++s) ids.push_back(text(1, step * 31 + static_cast<int>(s)));
+      for (std::size_t s = 0; s < sequences; ++s) {
+        batch.push_back({&states[s], ids[s]});
+        same.push_back({&expected[s], ids[s]});
+      }
+      expect_near(recording.feed(batch), session.feed(same), "logits");
+    }
+    // Rounded by other keys, a state would be another soon.
+    for (std::size_t s = 0; s < sequences; ++s) EXPECT_EQ(states[s], expected[s]);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, OnADevice, testing::Values("mamba1-tiny", "mamba2-tiny", "mamba2-groups"),
                          [](const auto& test) {
                            std::string name = test.param;

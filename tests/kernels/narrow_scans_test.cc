@@ -31,8 +31,9 @@ TEST_P(NarrowScans, AreWithinTheRoundingOfTheirInputs) {
         const auto want = problem.run_batch(*reference, lengths);
         const auto got = problem.run_batch(*narrow, lengths);
         ASSERT_TRUE(got.intact);
-        // Three roundings of 2^-9 each, of sums of many. With many heads the worst is one of several hundred thousand.
-        const double tolerance = e.heads < 64 ? 0.04 : 0.06;
+        // Three roundings of 2^-9 each, of sums of many; a device rounds what C B' has decayed to, too. With many heads
+        // the worst is one of several hundred thousand.
+        const double tolerance = e.heads < 64 && GetParam() == "cpu" ? 0.04 : 0.06;
         expect_close(got.y, want.y, tolerance, "y");
         for (std::size_t s = 0; s < lengths.size(); ++s) {
           expect_close(got.states[s], want.states[s], tolerance, "state " + std::to_string(s));

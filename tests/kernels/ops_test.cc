@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "kernels/cpu/select.h"
 #include "tests/kernels/cases.h"
+#include "tests/kernels/coded_cases.h"
 #include "tests/kernels/distribution_cases.h"
 #include "tests/kernels/isas.h"
 #include "tests/kernels/problems.h"
@@ -266,6 +267,7 @@ std::vector<Case> all_cases(const std::string& op) {
   if (op == "activations") add_activation_cases(cases);
   if (op == "embed") add_embed_cases(cases);
   if (op == "matmul") add_matmul_cases(cases);
+  if (op == "coded") add_coded_cases(cases);
   if (op == "sequences") add_sequence_cases(cases);
   if (op == "distributions") add_distribution_cases(cases);
   if (op == "reduction") add_reduction_cases(cases);
@@ -331,8 +333,8 @@ TEST_P(Ops, GiveTheSameBitsForAnyNumberOfThreads) {
 
 INSTANTIATE_TEST_SUITE_P(All, Ops,
                          testing::Combine(testing::ValuesIn(implementations()),
-                                          testing::Values("norms", "activations", "embed", "matmul", "sequences",
-                                                          "distributions", "reduction")),
+                                          testing::Values("norms", "activations", "embed", "matmul", "coded",
+                                                          "sequences", "distributions", "reduction")),
                          [](const auto& test) {
                            const Implementation& implementation = std::get<0>(test.param);
                            std::string backend = implementation.backend;

@@ -7,7 +7,6 @@
 namespace molt::cuda {
 namespace {
 
-constexpr std::int64_t kHandedOver = std::int64_t{1} << 20;
 constexpr std::int64_t kAlignment = 256;
 
 }  // namespace

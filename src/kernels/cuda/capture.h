@@ -12,6 +12,7 @@
 #include <list>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/context.h"
 
 namespace molt::cuda {
 
@@ -35,6 +36,11 @@ class Buffer {
 
 class Capture final : public Recording {
  public:
+  /// Of what is handed over.
+  static constexpr std::int64_t kHandedOver = std::int64_t{1} << 20;
+  /// Device memory that each takes, beside its ops' scratch memory.
+  static constexpr std::int64_t kFixedBytes = kHandedOver + static_cast<std::int64_t>(Context::kBlasBytes);
+
   /// Records what `work` asks this thread's Context for.
   explicit Capture(const std::function<void()>& work);
   ~Capture() override;

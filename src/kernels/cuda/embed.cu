@@ -1,3 +1,4 @@
+#include "kernels/cuda/coded_product.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/packed_matrix.h"
@@ -59,6 +60,11 @@ void CudaBackend::embed(const Tensor& table, std::span<const TokenId> ids, Matri
 
 void CudaBackend::embed(const PackedMatrix& table, std::span<const TokenId> ids, Matrix<float> y) const {
   shapes::check_embed(table, ids, y);
+  if (const auto* const coded = cuda::CodedRows::of(table)) {
+    if (y.rows == 0 || y.cols == 0) return;
+    cuda::Context& context = cuda::Context::get();
+    return cuda::coded_embed(context, *coded, context.hand_over(ids.data(), std::ssize(ids)), y);
+  }
   const auto& rows = cuda::PackedRows::of(table);
   cuda::embed(rows.row(0), rows.stored(), rows.stride(), ids, y);
 }

@@ -67,7 +67,7 @@ bool fits_mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, cons
   const std::int64_t model = stream.residual.cols, inner = shape.heads * shape.channels;
   if (rows.offsets.back() < kLeastLayerRows && !(is_step(rows) && fits_mamba2_step(layer))) return false;
   if (layer.conv_weight.rows != 4) return false;
-  // In bfloat16, or quantized and widened to it.
+  // In bfloat16, or quantized.
   if (layer.in_proj->dtype() == DType::f32 || layer.out_proj->dtype() == DType::f32) return false;
   if (model % 8 != 0 || inner % 8 != 0 || shape.channels % 8 != 0 || shape.states % 8 != 0) return false;
   if (shape.states > 128 || layer.gate_norm_group % 8 != 0) return false;
@@ -112,8 +112,8 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
     return true;
   }
   const cuda::LayerRoom room(layer, total, arena);
-  const auto& in = cuda::PackedRows::of(*layer.in_proj);
-  const auto& out = cuda::PackedRows::of(*layer.out_proj);
+  const PackedMatrix& in = *layer.in_proj;
+  const PackedMatrix& out = *layer.out_proj;
   auto* const zxbc = reinterpret_cast<Element*>(room.zxbc);
   auto* const y = reinterpret_cast<Element*>(room.y);
   const std::int64_t projected = room.inner + room.conv;

@@ -3,6 +3,7 @@
 // and moves the convolutions' states on.
 #include "kernels/cuda/mamba2_step.h"
 
+#include "kernels/cuda/coded_product.h"
 #include "kernels/cuda/matmul_few.h"
 #include "kernels/cuda/matmul_stream.h"
 #include "kernels/cuda/matmul_tiles.h"
@@ -37,6 +38,7 @@ struct Step {
   const float* conv_states[kMostStepSequences];
   void* ssm_states[kMostStepSequences];  // float or bf16
   std::uint32_t keys[kMostStepSequences];
+  const std::uint32_t* keys_there;  // instead of these, or null
 
   __device__ int inner() const { return heads * channels; }
 };
@@ -136,7 +138,8 @@ __global__ void __launch_bounds__(kThreads, 4) step_kernel(const __grid_constant
   const int p = p0 + lane * kEach;
   const bool mine = p < step.channels;
   const StoredState<T> state{
-      static_cast<T*>(step.ssm_states[s]) + static_cast<std::int64_t>(h) * step.states * step.channels, step.keys[s]};
+      static_cast<T*>(step.ssm_states[s]) + static_cast<std::int64_t>(h) * step.states * step.channels,
+      step.keys_there != nullptr ? step.keys_there[s] : step.keys[s]};
   // The state comes into the cache; what it is, is known only when the kernel before has ended.
   for (int n = static_cast<int>(threadIdx.x); n < step.states; n += kThreads) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(state.data + n * step.channels + p0));
@@ -218,9 +221,13 @@ void launch(const Context& context, const Step& step, std::int64_t sequences, bo
   launch_early(context, "a step of a layer", kernel, grid, kThreads, 0, step);
 }
 
-void product(const Context& context, const std::byte* x, std::int64_t rows, const PackedRows& w, const StepOutput& out,
-             const StateShift& shift) {
+void product(const Context& context, const std::byte* x, std::int64_t rows, const PackedMatrix& weights,
+             const StepOutput& out, const StateShift& shift) {
   const auto* const narrow = reinterpret_cast<const __nv_bfloat16*>(x);
+  if (const CodedRows* const coded = CodedRows::of(weights)) {
+    return coded_product({narrow, weights.in_features()}, rows, *coded, out, shift);
+  }
+  const PackedRows& w = PackedRows::of(weights);
   if (can_stream(context, rows, w)) {
     stream_product(context, narrow, rows, w, 0, out, shift);
   } else if (are_few(rows, w)) {
@@ -255,8 +262,8 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
                  std::span<float* const> conv_states, const ScanRows& rows, const StepRoom& room) {
   const std::int64_t sequences = rows.offsets.back(), model = stream.residual.cols;
   const auto heads = std::ssize(layer.A), inner = std::ssize(layer.D), conv = layer.conv_weight.cols;
-  const auto& in = PackedRows::of(*layer.in_proj);
-  const auto& out = PackedRows::of(*layer.out_proj);
+  const PackedMatrix& in = *layer.in_proj;
+  const PackedMatrix& out = *layer.out_proj;
   norm_stream(context, stream.residual, stream.h_pending ? &stream.h : nullptr, layer.norm, layer.norm_eps,
               {reinterpret_cast<__nv_bfloat16*>(room.normed), model});
   product(context, room.normed, sequences, in, {.y = room.zxbcdt, .outputs = static_cast<int>(room.zxbcdt.cols)}, {});
@@ -280,7 +287,8 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
             .squares = room.squares,
             .conv_states = {},
             .ssm_states = {},
-            .keys = {}};
+            .keys = {},
+            .keys_there = rows.keys};
   StateShift shift{.count = static_cast<int>(sequences),
                    .channels = static_cast<int>(conv),
                    .x = {room.zxbcdt.data + inner, room.zxbcdt.stride},

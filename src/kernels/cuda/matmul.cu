@@ -1,5 +1,9 @@
-// Matrix products. A few rows, as in decoding, have kernels of their own (matmul_few.cu, matmul_tiles.cu). More rows go
-// to cuBLASLt, in float32 proper (no TF32) or with inputs rounded to bfloat16, and always summed in float32.
+// Matrix products. A few rows, as in decoding, have kernels of their own (matmul_few.cu, matmul_tiles.cu; with coded
+// weights coded_product.cu). More rows go to cuBLASLt, in float32 proper (no TF32) or with inputs rounded to bfloat16,
+// and always summed in float32; coded weights are widened for them.
+#include <algorithm>
+
+#include "kernels/cuda/coded_product.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/matmul_few.h"
@@ -120,24 +124,59 @@ void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulK
         "matmul");
 }
 
-void many_rows(Matrix<const float> x, const PackedRows& w, const float* bias, Matrix<float> y, std::int64_t first) {
+/// What outputs of weights are multiplied as: rows of `stride` elements, in f32 or bf16.
+DType multiplied_in(const PackedMatrix& w) {
+  return CodedRows::of(w) != nullptr ? DType::bf16 : PackedRows::of(w).stored();
+}
+std::int64_t multiplied_stride(const PackedMatrix& w) {
+  return padded_inputs(w.in_features(), multiplied_in(w));
+}
+
+/// body(weights, from, count) for the outputs [first, first + count) of w, all at once; of coded weights strip by
+/// strip, widened behind `reserved` bytes of scratch memory, whose begin is given to `prepare`.
+template <class Prepare, class Body>
+void for_strips(const PackedMatrix& w, std::int64_t first, std::int64_t count, std::int64_t reserved, Prepare prepare,
+                Body body) {
   Context& context = Context::get();
-  const bool narrow = w.stored() == DType::bf16;
+  const CodedRows* const coded = CodedRows::of(w);
+  if (coded == nullptr) {
+    if (reserved > 0) prepare(context.scratch(reserved));
+    return body(PackedRows::of(w).row(first), std::int64_t{0}, count);
+  }
+  const std::int64_t stride = multiplied_stride(w), most = widened_outputs(w.in_features());
+  std::byte* const room = context.scratch(aligned_scratch(reserved) + widened_scratch(count, w.in_features()));
+  if (reserved > 0) prepare(room);
+  auto* const widened = reinterpret_cast<__nv_bfloat16*>(room + aligned_scratch(reserved));
+  for (std::int64_t from = 0; from < count; from += most) {
+    const std::int64_t strip = std::min(most, count - from);
+    widen(context, *coded, first + from, strip, widened, stride);
+    body(reinterpret_cast<const std::byte*>(widened), from, strip);
+  }
+}
+
+void many_rows(Matrix<const float> x, const PackedMatrix& w, const float* bias, Matrix<float> y, std::int64_t first) {
+  const DType stored = multiplied_in(w);
+  const std::int64_t stride = multiplied_stride(w);
+  const bool narrow = stored == DType::bf16;
   const void* input = x.data;
   std::int64_t x_stride = x.stride;
-  if (narrow || !in_fours(x)) {
-    std::byte* const prepared = context.scratch(product_scratch(x.rows, w.stride(), w.stored()));
-    prepare(x, w.stored(), w.stride(), prepared);
-    input = prepared;
-    x_stride = w.stride();
-  }
-  // Inputs are padded with zeros, as weights are: all of them are summed.
-  const MatmulKey key{x.rows,   y.cols,         w.stride(), x_stride,
-                      y.stride, narrow ? 1 : 0, 0,          alignment_of(y.data, y.stride * 4)};
-  multiply(input, w.row(first), w.stride(), key, y.data);
+  const std::int64_t reserved = narrow || !in_fours(x) ? product_scratch(x.rows, stride, stored) : 0;
+  const auto prepare_x = [&](std::byte* room) {
+    prepare(x, stored, stride, room);
+    input = room;
+    x_stride = stride;
+  };
+  for_strips(w, first, y.cols, reserved, prepare_x,
+             [&](const std::byte* weights, std::int64_t from, std::int64_t count) {
+               // Inputs are padded with zeros: all of them are summed.
+               float* const to = y.data + from;
+               const MatmulKey key{x.rows,   count,          stride, x_stride,
+                                   y.stride, narrow ? 1 : 0, 0,      alignment_of(to, y.stride * 4)};
+               multiply(input, weights, stride, key, to);
+             });
   if (bias != nullptr) {
-    bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, context.stream()>>>(y, bias + first,
-                                                                                  static_cast<int>(y.cols));
+    bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, Context::get().stream()>>>(y, bias + first,
+                                                                                         static_cast<int>(y.cols));
     check_launch("bias");
   }
 }
@@ -148,16 +187,26 @@ void product_f32(const float* x, std::int64_t rows, const float* w, std::int64_t
   multiply(x, w, in, {rows, out, in, in, out, 0, 0, alignment_of(y, out * 4)}, y);
 }
 
-void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedRows& w, std::int64_t first,
+void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMatrix& w, std::int64_t first,
                     std::int64_t out, Rows<__nv_bfloat16> y) {
-  const MatmulKey key{rows, out, w.stride(), x.stride, y.stride, 1, 1, alignment_of(y.data, y.stride * 2)};
-  multiply(x.data, w.row(first), w.stride(), key, y.data);
+  const auto nothing = [](std::byte*) {};
+  for_strips(w, first, out, 0, nothing, [&](const std::byte* weights, std::int64_t from, std::int64_t count) {
+    __nv_bfloat16* const to = y.data + from;
+    const std::int64_t stride = multiplied_stride(w);
+    const MatmulKey key{rows, count, stride, x.stride, y.stride, 1, 1, alignment_of(to, y.stride * 2)};
+    multiply(x.data, weights, stride, key, to);
+  });
 }
 
-void product_wide(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedRows& w, std::int64_t first,
+void product_wide(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMatrix& w, std::int64_t first,
                   std::int64_t out, Rows<float> y, bool adds) {
-  const MatmulKey key{rows, out, w.stride(), x.stride, y.stride, 1, 0, alignment_of(y.data, y.stride * 4)};
-  multiply(x.data, w.row(first), w.stride(), key, y.data, adds);
+  const auto nothing = [](std::byte*) {};
+  for_strips(w, first, out, 0, nothing, [&](const std::byte* weights, std::int64_t from, std::int64_t count) {
+    float* const to = y.data + from;
+    const std::int64_t stride = multiplied_stride(w);
+    const MatmulKey key{rows, count, stride, x.stride, y.stride, 1, 0, alignment_of(to, y.stride * 4)};
+    multiply(x.data, weights, stride, key, to, adds);
+  });
 }
 
 }  // namespace cuda
@@ -166,8 +215,12 @@ void CudaBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const flo
                          std::int64_t first_out) const {
   shapes::check_matmul(x, w, y, first_out);
   if (y.rows == 0 || y.cols == 0) return;
-  const auto& rows = cuda::PackedRows::of(w);
   const float* const part = bias == nullptr ? nullptr : bias + first_out;
+  if (const auto* const coded = cuda::CodedRows::of(w)) {
+    if (x.rows > cuda::kMostCodedRows) return cuda::many_rows(x, w, bias, y, first_out);
+    return cuda::coded_product(x, *coded, first_out, {.bias = part, .y = y, .outputs = static_cast<int>(y.cols)});
+  }
+  const auto& rows = cuda::PackedRows::of(w);
   // Rounding x first takes another kernel, which large matrices are worth.
   const bool streams = y.cols >= 4096 && cuda::can_stream(cuda::Context::get(), x.rows, rows);
   if (!streams && cuda::are_few(x.rows, rows)) {
@@ -175,7 +228,7 @@ void CudaBackend::matmul(Matrix<const float> x, const PackedMatrix& w, const flo
   } else if (cuda::are_tile(x, rows)) {
     cuda::tile_matmul(x, rows, part, y, first_out);
   } else {
-    cuda::many_rows(x, rows, bias, y, first_out);
+    cuda::many_rows(x, w, bias, y, first_out);
   }
 }
 

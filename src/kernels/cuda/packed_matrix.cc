@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/parallel.h"
+#include "kernels/cuda/coded_rows.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/scratch.h"
 
@@ -45,14 +46,19 @@ const PackedRows& PackedRows::of(const PackedMatrix& matrix) {
 }  // namespace cuda
 
 bool CudaBackend::looks_up(const PackedMatrix& packed, DType dtype) const {
+  if (cuda::CodedRows::of(packed) != nullptr) return cuda::holds_exactly(packed.dtype(), dtype);
   return cuda::holds_exactly(cuda::PackedRows::of(packed).stored(), dtype);
 }
 
 std::unique_ptr<PackedMatrix> CudaBackend::pack(const Tensor& weight, DType dtype) const {
+  if (dtype == DType::bf16) {
+    if (const auto size = cuda::coded_size(weight)) return std::make_unique<cuda::CodedRows>(weight, *size);
+  }
   return std::make_unique<cuda::PackedRows>(weight, dtype, dtype);
 }
 
 std::unique_ptr<PackedMatrix> CudaBackend::pack(const QuantizedMatrix& weight) const {
+  if (const auto size = cuda::coded_size(weight)) return std::make_unique<cuda::CodedRows>(weight, *size);
   return std::make_unique<cuda::PackedRows>(dequantize(weight), precision_, DType::u8);
 }
 

@@ -1,5 +1,5 @@
-// PackedRows: the CUDA backend's layout of a weight matrix, the one that cuBLASLt takes: rows of outputs as they are,
-// each padded with zeros to a multiple of 16 bytes.
+// PackedRows: the CUDA backend's layout of a dense weight matrix, the one that cuBLASLt takes: rows of outputs as they
+// are, each padded with zeros to a multiple of 16 bytes.
 #pragma once
 
 #include "kernels/backend.h"

@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "base/registry.h"
+#include "kernels/cuda/capture.h"
+#include "kernels/cuda/coded_rows.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/mamba2_layer.h"
 #include "kernels/cuda/mamba2_step.h"
@@ -12,6 +14,19 @@
 namespace molt {
 namespace {
 
+/// What the driver takes for a program and its kernels, as measured on an H100 (docs/benchmarks/cuda.md).
+constexpr std::int64_t kDriverBytes = std::int64_t{600} << 20;
+
+/// The memory that a recorded step keeps.
+class CountedRecording final : public Recording {
+ public:
+  CountedRecording(const Memory& memory, std::int64_t bytes) : room_(memory.allocate(bytes)) {}
+  void replay(std::span<const TokenId> /*ids*/) override {}
+
+ private:
+  std::shared_ptr<std::byte> room_;
+};
+
 class CudaRehearsal final : public RehearsalBackend {
  public:
   explicit CudaRehearsal(DType precision) : precision_(precision) {}
@@ -20,14 +35,29 @@ class CudaRehearsal final : public RehearsalBackend {
     return dtype == precision_ ? nullptr : std::make_shared<CudaRehearsal>(dtype);
   }
 
-  std::int64_t own_bytes() const override { return scratch_ + cuda::Context::kFixedBytes; }
+  std::int64_t own_bytes() const override { return scratch_ + cuda::Context::kFixedBytes + kDriverBytes; }
+
+  bool records() const override { return true; }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) const override {
+    const std::int64_t others = scratch_.exchange(0);
+    work();
+    const std::int64_t own = scratch_.exchange(others);
+    return std::make_unique<CountedRecording>(memory(), cuda::Capture::kFixedBytes + own);
+  }
 
   bool looks_up(const PackedMatrix& packed, DType dtype) const override {
     return cuda::holds_exactly(packed.dtype(), dtype);
   }
 
-  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* /*bias*/, Matrix<float> /*y*/,
+  void matmul(Matrix<const float> x, const PackedMatrix& w, const float* /*bias*/, Matrix<float> y,
               std::int64_t /*first_out*/) const override {
+    if (is_coded(w)) {
+      if (x.rows <= cuda::kMostCodedRows) return;
+      const std::int64_t padded = cuda::padded_inputs(w.in_features(), DType::bf16);
+      need(cuda::aligned_scratch(cuda::product_scratch(x.rows, padded, DType::bf16)) +
+           cuda::widened_scratch(y.cols, w.in_features()));
+      return;
+    }
     const DType stored = w.dtype() == DType::u8 ? precision_ : w.dtype();
     need(cuda::product_scratch(x.rows, cuda::padded_inputs(w.in_features(), stored), stored));
   }
@@ -50,15 +80,31 @@ class CudaRehearsal final : public RehearsalBackend {
     }
     const cuda::LayerRoom room(layer, rows.offsets.back(), arena);
     need(cuda::ssd_sums_scratch(rows.offsets.back(), room.shape.heads, room.shape.groups));
+    for (const PackedMatrix* w : {layer.in_proj, layer.out_proj}) {
+      if (is_coded(*w)) need(cuda::widened_scratch(w->out_features(), w->in_features()));
+    }
     return true;
   }
 
  private:
-  std::int64_t packed_bytes(std::int64_t N, std::int64_t K, DType dtype) const override {
+  static std::int64_t dense_bytes(std::int64_t N, std::int64_t K, DType dtype) {
     return N * cuda::padded_inputs(K, dtype) * size_of(dtype);
   }
+  /// Whether `w`, which one of the functions below counted, is packed as CodedRows.
+  static bool is_coded(const PackedMatrix& w) {
+    return w.dtype() != DType::f32 && w.bytes() < dense_bytes(w.out_features(), w.in_features(), DType::bf16);
+  }
+
+  std::int64_t packed_bytes(std::int64_t N, std::int64_t K, DType dtype) const override {
+    return dense_bytes(N, K, dtype);
+  }
+  std::int64_t packed_bytes(const Tensor& weight, DType dtype) const override {
+    const auto size = dtype == DType::bf16 ? cuda::coded_size(weight) : std::nullopt;
+    return size ? size->bytes() : dense_bytes(weight.shape()[0], weight.shape()[1], dtype);
+  }
   std::int64_t packed_bytes(const QuantizedMatrix& weight) const override {
-    return packed_bytes(weight.out_features(), weight.in_features(), precision_);  // which are widened
+    const auto size = cuda::coded_size(weight);
+    return size ? size->bytes() : dense_bytes(weight.out_features(), weight.in_features(), precision_);
   }
 
   void need(std::int64_t bytes) const {

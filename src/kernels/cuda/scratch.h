@@ -19,6 +19,26 @@ inline std::int64_t product_scratch(std::int64_t rows, std::int64_t padded, DTyp
   return rows * padded * size_of(stored);
 }
 
+/// Of outputs of coded weights that are widened at a time.
+constexpr std::int64_t kMostWidenedBytes = std::int64_t{64} << 20;
+
+inline std::int64_t widened_outputs(std::int64_t in) {
+  const std::int64_t most = kMostWidenedBytes / (padded_inputs(in, DType::bf16) * size_of(DType::bf16));
+  return most < 128 ? 128 : most / 128 * 128;
+}
+
+/// Of a product of many rows with `out` outputs of coded weights, beside its input's.
+inline std::int64_t widened_scratch(std::int64_t out, std::int64_t in) {
+  const std::int64_t most = widened_outputs(in);
+  return (out < most ? out : most) * padded_inputs(in, DType::bf16) * size_of(DType::bf16);
+}
+
+constexpr std::int64_t kScratchAlignment = 256;
+
+inline std::int64_t aligned_scratch(std::int64_t bytes) {
+  return (bytes + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+}
+
 /// Whether a matrix that is packed in `stored` holds one in `dtype` exactly.
 inline bool holds_exactly(DType stored, DType dtype) {
   return stored == dtype || (stored == DType::f32 && (dtype == DType::bf16 || dtype == DType::f16));

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kEach = 4;   // states a lane
-constexpr int kAhead = 4;  // rows that are fetched together
+constexpr int kAhead = 4;  // rows that are fetched together, while those before them are worked on
 constexpr float kLog2e = 1.4426950408889634F;
 
 struct Scan {
@@ -37,6 +37,24 @@ struct Scan {
 };
 static_assert(kEach == 4);
 
+/// What a lane needs of kAhead rows.
+struct Fetched {
+  float x[kAhead], dt[kAhead], m[kAhead], b[kAhead][kEach], c[kAhead][kEach];
+
+  /// Rows from `begin` on; for those from `last` on the last one.
+  __device__ void load(const Scan& scan, int begin, int last, int d, int n0) {
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      const int t = min(begin + k, last - 1);
+      x[k] = scan.x.row(t)[d];
+      dt[k] = scan.dt.row(t)[d];
+      m[k] = scan.multiplicity == nullptr ? 1.0F : scan.multiplicity[t];
+      scan.states_of(scan.B.row(t), n0, b[k]);
+      scan.states_of(scan.C.row(t), n0, c[k]);
+    }
+  }
+};
+
 /// kLanes lanes a channel: kLanes * kEach >= states.
 template <int kLanes, class T>
 __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ SequenceTable table, Scan scan) {
@@ -48,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ 
   const int n0 = static_cast<int>(threadIdx.x) % kLanes * kEach;
   const int first = table.offsets[s], last = table.offsets[s + 1];
   if (first == last) return;
-  const StoredState<T> state{static_cast<T*>(table.states[s]), table.keys[s]};
+  const StoredState<T> state{static_cast<T*>(table.states[s]), table.key(s)};
   float H[kEach], a[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
@@ -57,32 +75,26 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(const __grid_constant__ 
     H[i] = there ? state.get(static_cast<std::int64_t>(n0 + i) * scan.channels + d) : 0.0F;
   }
   const float skip = scan.D == nullptr ? 0.0F : scan.D[d];
+  Fetched next;
+  next.load(scan, first, last, d, n0);
   for (int begin = first; begin < last; begin += kAhead) {
-    float x[kAhead], dt[kAhead], m[kAhead], b[kAhead][kEach], c[kAhead][kEach];
-#pragma unroll
-    for (int k = 0; k < kAhead; ++k) {
-      const int t = min(begin + k, last - 1);
-      x[k] = scan.x.row(t)[d];
-      dt[k] = scan.dt.row(t)[d];
-      m[k] = scan.multiplicity == nullptr ? 1.0F : scan.multiplicity[t];
-      scan.states_of(scan.B.row(t), n0, b[k]);
-      scan.states_of(scan.C.row(t), n0, c[k]);
-    }
+    const Fetched now = next;
+    if (begin + kAhead < last) next.load(scan, begin + kAhead, last, d, n0);
 #pragma unroll
     for (int k = 0; k < kAhead; ++k) {
       if (begin + k >= last) break;
-      const float step = dt[k] * m[k];
-      const float input = dt[k] * x[k];
+      const float step = now.dt[k] * now.m[k];
+      const float input = now.dt[k] * now.x[k];
       float sum = 0;
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
-        H[i] = power_of_2(step * a[i]) * H[i] + input * b[k][i];
-        sum += c[k][i] * H[i];
+        H[i] = power_of_2(step * a[i]) * H[i] + input * now.b[k][i];
+        sum += now.c[k][i] * H[i];
       }
 #pragma unroll
       for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
       const int t = begin + k;
-      if (n0 == 0 && mine && (scan.wanted == nullptr || scan.wanted[t] != 0)) scan.y.row(t)[d] = sum + skip * x[k];
+      if (n0 == 0 && mine && (scan.wanted == nullptr || scan.wanted[t] != 0)) scan.y.row(t)[d] = sum + skip * now.x[k];
     }
   }
   if (!mine) return;

@@ -15,10 +15,12 @@ struct SequenceTable {
 
   int count = 0;
   std::int32_t offsets[kMost + 1];
-  std::uint32_t keys[kMost];  // of the rounding of states in bfloat16
-  void* states[kMost];        // float or bf16
+  std::uint32_t keys[kMost];                  // of the rounding of states in bfloat16
+  const std::uint32_t* keys_there = nullptr;  // or where they lie on the device
+  void* states[kMost];                        // float or bf16
 
   __host__ __device__ int length(int s) const { return offsets[s + 1] - offsets[s]; }
+  __device__ std::uint32_t key(int s) const { return keys_there != nullptr ? keys_there[s] : keys[s]; }
 };
 static_assert(sizeof(SequenceTable) < 3584, "leaves room for other parameters");
 
@@ -46,6 +48,7 @@ void for_tables(const ScanRows& rows, Launch launch) {
   for_tables(
       rows.offsets,
       [&](std::size_t s, SequenceTable& table, int slot) {
+        if (slot == 0 && rows.keys != nullptr) table.keys_there = rows.keys + s;
         if (rows.rounded.empty()) {
           table.states[slot] = rows.states[s];
           table.keys[slot] = 0;

@@ -151,7 +151,7 @@ class Block {
 
   template <class T>
   __device__ void run(const SequenceTable& table, int s) {
-    const StoredState<T> state{static_cast<T*>(table.states[s]) + ssd_.state_offset(h_), table.keys[s]};
+    const StoredState<T> state{static_cast<T*>(table.states[s]) + ssd_.state_offset(h_), table.key(s)};
     for_state([&](float& value, int n, int p) { value = state.get(n * ssd_.channels + p0_ + p); });
     const int end = table.offsets[s + 1];
     for (int first = table.offsets[s]; first < end; first += S::kRows) {

@@ -30,7 +30,7 @@ __device__ void run(const SequenceTable& table, int s, const Head<kHeads, kState
     }
   };
   if (moves) {
-    const StoredState<T> state{static_cast<T*>(table.states[s]) + head.ssd.state_offset(head.h), table.keys[s]};
+    const StoredState<T> state{static_cast<T*>(table.states[s]) + head.ssd.state_offset(head.h), table.key(s)};
     Mover<kHeads, kStates> mover(head);
     mover.load(state);
     for_chunks([&](int stage, int parity, int, int) { mover.move(stage, parity); });
