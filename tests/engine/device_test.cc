@@ -27,6 +27,13 @@ class OnADevice : public testing::TestWithParam<std::string> {
     for (std::size_t i = 0; i < length; ++i) ids[i] = static_cast<TokenId>((i * i * 7 + 13 * i + 5 * seed) % 60);
     return ids;
   }
+
+  /// A token for each sequence.
+  static std::vector<std::vector<TokenId>> step_of(std::size_t sequences, int step) {
+    std::vector<std::vector<TokenId>> ids;
+    for (std::size_t s = 0; s < sequences; ++s) ids.push_back(text(1, step * 31 + static_cast<int>(s)));
+    return ids;
+  }
 };
 
 void expect_near(std::span<const float> got, std::span<const float> want, const char* what) {
@@ -60,20 +67,20 @@ TEST_P(OnADevice, StatesAreValues) {
   EXPECT_EQ(state.converted(StateType::bf16).converted(StateType::f32).tokens(), 40);
 }
 
+std::vector<Sequence> batch_of(std::vector<State>& states, const std::vector<std::vector<TokenId>>& ids) {
+  std::vector<Sequence> batch;
+  for (std::size_t s = 0; s < states.size(); ++s) batch.push_back({&states[s], ids[s]});
+  return batch;
+}
+
 TEST_P(OnADevice, RecordedStepsDoWhatStepsDo) {
   const Model there = load("cuda"), here = load("cpu");
   for (const std::size_t sequences : {1, 3, 17}) {
     Session session(there), reference(here);
     std::vector<State> states(sequences, State(there)), expected(sequences, State(here));
     for (int step = 0; step < 7; ++step) {
-      std::vector<std::vector<TokenId>> ids;
-      std::vector<Sequence> batch, same;
-      for (std::size_t s = 0; s < sequences; ++s) ids.push_back(text(1, step * 31 + static_cast<int>(s)));
-      for (std::size_t s = 0; s < sequences; ++s) {
-        batch.push_back({&states[s], ids[s]});
-        same.push_back({&expected[s], ids[s]});
-      }
-      expect_near(session.feed(batch), reference.feed(same), "logits");
+      const auto ids = step_of(sequences, step);
+      expect_near(session.feed(batch_of(states, ids)), reference.feed(batch_of(expected, ids)), "logits");
       if (step == 4) {  // something larger in between, which needs more memory
         session.feed(states[0], text(300, 3));
         reference.feed(expected[0], text(300, 3));
@@ -93,14 +100,8 @@ TEST_P(OnADevice, RecordedStepsRoundAsStepsDo) {
     std::vector<State> states(sequences, State(model, StateType::bf16)), expected = states;
     for (int step = 0; step < 5; ++step) {
       Session session(model);  // whose first step is no recorded one
-      std::vector<std::vector<TokenId>> ids;
-      std::vector<Sequence> batch, same;
-      for (std::size_t s = 0; s < sequences; ++s) ids.push_back(text(1, step * 31 + static_cast<int>(s)));
-      for (std::size_t s = 0; s < sequences; ++s) {
-        batch.push_back({&states[s], ids[s]});
-        same.push_back({&expected[s], ids[s]});
-      }
-      expect_near(recording.feed(batch), session.feed(same), "logits");
+      const auto ids = step_of(sequences, step);
+      expect_near(recording.feed(batch_of(states, ids)), session.feed(batch_of(expected, ids)), "logits");
     }
     // Rounded by other keys, a state would be another soon.
     for (std::size_t s = 0; s < sequences; ++s) EXPECT_EQ(states[s], expected[s]);

@@ -89,14 +89,7 @@ inline void add_coded_products(std::vector<Case>& cases, const CodedFormat& form
         const Rows x = whole_numbers(s.rows, s.in);
         const Floats bias = random.normals(s.out);
         const auto packed = pack_coded(backend, format, s.out, s.in);
-        Rows y(s.rows, s.out, 5);
-        backend.matmul(x.matrix(), *packed, biased ? bias.data() : nullptr, y.matrix());
-        // The last outputs alone, and one in the middle.
-        const std::int64_t first = s.out / 3;
-        Rows last(s.rows, s.out - first, 5), one(s.rows, 1, 2);
-        backend.matmul(x.matrix(), *packed, biased ? bias.data() : nullptr, last.matrix(), first);
-        backend.matmul(x.matrix(), *packed, biased ? bias.data() : nullptr, one.matrix(), s.out / 2);
-        return outputs_of({&y, &last, &one});
+        return product_outputs(backend, x, *packed, biased ? bias.data() : nullptr);
       };
       // For many rows a device may round the weights to bfloat16.
       const bool exact = s.rows <= 16 && format.name != "int8 off centre";
