@@ -64,6 +64,7 @@ std::optional<QuantizedFormat> QuantizationPlan::format_of(std::string_view name
   constexpr std::array<std::string_view, 10> kBlocks = {"in_proj", "out_proj", "x_proj",    "q_proj",  "k_proj",
                                                         "v_proj",  "o_proj",   "gate_proj", "up_proj", "down_proj"};
   if (std::find(kBlocks.begin(), kBlocks.end(), kind) != kBlocks.end()) return blocks;
+  if (kind == "dt_proj") return QuantizedFormat{8, 0};
   if (kind == "embeddings" || kind == "embedding" || kind == "embed_tokens" || kind == "lm_head") return embedding;
   return std::nullopt;
 }
