@@ -402,7 +402,7 @@ void round_blocks(const float* x, int64_t n, int block, int64_t blocks, void* ro
 }
 
 void multiply_panel_int8(const QuantizedProduct& product) {
-  multiply_panel<Int8<64>>(product);
+  product.block == 32 ? multiply_panel<Int8<32>>(product) : multiply_panel<Int8<64>>(product);
 }
 
 void multiply_panel_int4(const QuantizedProduct& product) {
