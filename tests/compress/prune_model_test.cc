@@ -186,7 +186,7 @@ TEST_P(PruneModel, GoesOnWhereARunWasStopped) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, PruneModel,
                          testing::Values("mamba1-tiny", "mamba2-tiny", "falcon-mamba-tiny", "mamba1-tiny-mamba_ssm",
-                                         "mamba2-tiny-mamba_ssm", "llama-gqa", "llama-bias"),
+                                         "mamba2-tiny-mamba_ssm", "llama-gqa", "llama-bias", "opt-tiny"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');
