@@ -263,6 +263,9 @@ TEST_F(PrunedFolder, RefusesWhatCannotBe) {
   options.tokenizer.clear();
   EXPECT_THAT(message_of([&] { prune_model(source(), out(), options); }), HasSubstr("no tokenizer.json"));
   options = this->options();
+  options.calibration.length = 200;
+  EXPECT_THAT(message_of([&] { prune_model(fixture("tiny/opt-tiny"), out("long"), options); }),
+              HasSubstr("was made for texts of up to 128 tokens; calibration windows have 200"));
   options.calibration.samples = 1000;
   EXPECT_THAT(message_of([&] { prune_model(source(), out("few"), options); }), HasSubstr("are asked for"));
   fs::create_directory(out("taken"));

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "io/json_file.h"
+#include "io/safetensors.h"
 #include "model/architecture.h"
 #include "model/model.h"
 #include "molt/session.h"
@@ -53,6 +54,15 @@ TEST(OptConfig, ListsWrongTensors) {
   folder.write("model/config.json", json.dump());
   EXPECT_ERROR(Model::load(folder / "model"), "model.decoder.embed_positions.weight is [130, 32]");
   EXPECT_ERROR(Model::load(folder / "model"), "model.decoder.layers.1.fc2.weight is [32, 48]");
+}
+
+TEST(OptConfig, CountsBiasesAndPositions) {
+  const Model model = Model::load(fixture("tiny/opt-tiny"));
+  std::int64_t elements = 0;
+  for (const auto& [name, tensor] : read_safetensors(fixture("tiny/opt-tiny/model.safetensors")).tensors) {
+    elements += tensor.size();
+  }
+  EXPECT_EQ(model.core()->cost().parameters, elements);
 }
 
 TEST(OptPositions, AreCountedBySequence) {
