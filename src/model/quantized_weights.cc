@@ -65,6 +65,7 @@ std::optional<QuantizedFormat> QuantizationPlan::format_of(std::string_view name
                                                         "k_proj",  "v_proj",    "o_proj", "gate_proj",
                                                         "up_proj", "down_proj", "fc1",    "fc2"};
   if (std::find(kBlocks.begin(), kBlocks.end(), kind) != kBlocks.end()) return blocks;
+  if (kind == "dt_proj") return QuantizedFormat{8, 0};
   if (kind == "embeddings" || kind == "embedding" || kind == "embed_tokens" || kind == "lm_head") return embedding;
   return std::nullopt;
 }

@@ -21,8 +21,8 @@ struct QuantizationPlan {
   QuantizedFormat blocks;              // the projections of the blocks
   QuantizedFormat embedding = {8, 0};  // embedding and head, which every token's logits and stream hang on
 
-  /// The format of the weight of that name, in any architecture's naming; nothing when it stays floating point: what is
-  /// no large matrix, and dt_proj, of which there is little and everything depends on it.
+  /// The format of the weight of that name, in any architecture's naming; nothing when it stays floating point, being
+  /// no matrix. dt_proj, of which there is little and every step of a state depends on it, takes 8 bits in any case.
   std::optional<QuantizedFormat> format_of(std::string_view name) const;
 };
 

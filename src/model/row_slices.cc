@@ -37,7 +37,7 @@ std::vector<RowSlice> cut_rows(Offsets offsets, std::int64_t rows) {
     if (offsets[s + 1] - slice.begin > rows) finish();
     if (slice.sequences == 0) slice.first_sequence = s;
     ++slice.sequences;
-    while (offsets[s + 1] - slice.begin > rows) {
+    while (offsets[s + 1] - slice.begin - rows / 2 > rows) {
       slice.end = slice.begin + rows;
       const std::int64_t end = slice.end;
       finish();

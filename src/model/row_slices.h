@@ -16,9 +16,10 @@ struct RowSlice {
   std::int64_t earlier = 0;         // rows of the first one that lie in slices before
 };
 
-/// Cuts the rows of the sequences into slices of at most `rows` rows. A sequence that is longer is cut at multiples of
-/// `rows` from its own first row on, and shorter ones stay whole: what a sequence's rows see does not depend on the
-/// others.
+/// Cuts the rows of the sequences into slices of `rows` rows, nearly. A sequence that is longer than one and a half of
+/// them is cut at multiples of `rows` from its own first row on, but what would be left over by less than half a slice
+/// stays with the slice before (every slice reads all weights); shorter sequences stay whole, and lie together while
+/// they are no more than `rows`. So what a sequence's rows see does not depend on the others.
 std::vector<RowSlice> cut_rows(Offsets offsets, std::int64_t rows);
 
 /// Who takes part in a slice.

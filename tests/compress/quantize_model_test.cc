@@ -231,11 +231,12 @@ TEST(QuantizationPlan, LeavesSmallThingsAlone) {
   for (const char* name : {"in_proj", "x_proj", "out_proj"}) {
     EXPECT_EQ(plan.format_of(std::string("backbone.layers.0.mixer.") + name + ".weight"), (QuantizedFormat{4, 64}));
   }
-  for (const char* name : {"backbone.embeddings.weight", "backbone.embedding.weight", "lm_head.weight"}) {
+  for (const char* name : {"backbone.embeddings.weight", "backbone.embedding.weight", "lm_head.weight",
+                           "backbone.layers.0.mixer.dt_proj.weight"}) {
     EXPECT_EQ(plan.format_of(name), (QuantizedFormat{8, 0}));
   }
-  for (const char* name : {"backbone.layers.0.mixer.dt_proj.weight", "backbone.layers.0.mixer.in_proj.bias",
-                           "backbone.layers.0.mixer.A_log", "backbone.norm_f.weight"}) {
+  for (const char* name :
+       {"backbone.layers.0.mixer.in_proj.bias", "backbone.layers.0.mixer.A_log", "backbone.norm_f.weight"}) {
     EXPECT_FALSE(plan.format_of(name)) << name;
   }
 }

@@ -100,7 +100,7 @@ class Product {
 
   /// The largest error of an element relative to the magnitudes that it was summed from.
   double error(const std::vector<float>& y) const {
-    const std::int64_t block = p_.format.group == 32 ? 32 : 64;
+    const std::int64_t block = packed_.block();
     const std::int64_t cols = p_.n - p_.first;
     double worst = 0;
     for (std::int64_t t = 0; t < p_.rows; ++t) {
@@ -171,8 +171,10 @@ TEST_P(QuantizedMatmul, FewRows) {
 
 TEST_P(QuantizedMatmul, ManyRows) {
   for (const std::int64_t rows : {100, 193, 400}) {
-    const Product product({.format = format(), .rows = rows, .k = 128, .n = 80, .bias = true});
-    EXPECT_LE(product.error(product.compute()), kTolerance) << rows << " rows";
+    for (const std::int64_t k : {96, 128}) {
+      const Product product({.format = format(), .rows = rows, .k = k, .n = 80, .bias = true});
+      EXPECT_LE(product.error(product.compute()), kTolerance) << rows << " rows, K " << k;
+    }
   }
 }
 
@@ -262,6 +264,17 @@ TEST_P(QuantizedMatmul, RandomProblems) {
     const Product product(problem);
     RC_ASSERT(product.error(product.compute()) <= kTolerance);
   }));
+}
+
+TEST(QuantizedPanels, BlocksOfInputsKeepGroupsApartAndPaddingSmall) {
+  const auto block = [](const QuantizedFormat& format, std::int64_t k) {
+    return QuantizedPanels(QuantizedMatrix(format, 64, k)).block();
+  };
+  for (const std::int64_t k : {32, 96, 128}) EXPECT_EQ(block({4, 32}, k), 32) << k;
+  for (const std::int64_t k : {32, 96, 128}) EXPECT_EQ(block({4, 64}, k), 64) << k;
+  for (const std::int64_t k : {1, 32, 96, 160}) EXPECT_EQ(block({8, 0}, k), 32) << k;
+  for (const std::int64_t k : {33, 64, 127, 128}) EXPECT_EQ(block({8, 0}, k), 64) << k;
+  EXPECT_EQ(QuantizedPanels(QuantizedMatrix({8, 0}, 64, 96)).bytes(), 64 * 96 + kGroupHeadBytes);
 }
 
 TEST_P(QuantizedMatmul, EmbeddingReadsWhatThePackedMatrixHolds) {

@@ -33,9 +33,16 @@ TEST(CutRows, ShortSequencesLieTogether) {
 }
 
 TEST(CutRows, LongOnesAreCutFromTheirFirstRowOn) {
-  const auto offsets = offsets_of({3, 10, 2});
+  const auto offsets = offsets_of({3, 11, 1});
   EXPECT_THAT(cut_rows(offsets, 4), ElementsAre(RowSlice{0, 3, 0, 1, 0}, RowSlice{3, 7, 1, 1, 0},
                                                 RowSlice{7, 11, 1, 1, 4}, RowSlice{11, 15, 1, 2, 8}));
+}
+
+TEST(CutRows, LittleThatIsLeftStaysWithTheSliceBefore) {
+  const auto offsets = offsets_of({6, 10, 7});
+  EXPECT_THAT(cut_rows(offsets, 4),
+              ElementsAre(RowSlice{0, 6, 0, 1, 0}, RowSlice{6, 10, 1, 1, 0}, RowSlice{10, 16, 1, 1, 4},
+                          RowSlice{16, 20, 2, 1, 0}, RowSlice{20, 23, 2, 1, 4}));
 }
 
 TEST(CutRows, NoRowsNoSlices) {
@@ -50,7 +57,7 @@ RC_GTEST_PROP(CutRows, EveryRowOnceAndWhereNobodyElseMatters, ()) {
   std::int64_t end = 0;
   for (const RowSlice& slice : cut_rows(offsets, rows)) {
     RC_ASSERT(slice.begin == end);
-    RC_ASSERT(slice.begin < slice.end && slice.end - slice.begin <= rows);
+    RC_ASSERT(slice.begin < slice.end && slice.end - slice.begin <= rows + rows / 2);
     RC_ASSERT(slice.earlier % rows == 0);
     const std::int64_t first = offsets[slice.first_sequence];
     RC_ASSERT(slice.begin == first + slice.earlier);

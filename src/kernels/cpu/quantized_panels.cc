@@ -10,20 +10,25 @@
 namespace molt {
 namespace {
 
-constexpr std::int64_t kBlock = 64;
-
 // Of a group's head.
 constexpr std::int64_t kZerosAt = kPanelOutputs * sizeof(BFloat16);
 static_assert(kZerosAt + kPanelOutputs == kGroupHeadBytes);
 
+int block_of(const QuantizedFormat& format, std::int64_t in_features) {
+  const std::int64_t beyond = in_features % 64;
+  return format.group == 32 || (format.group == 0 && 0 < beyond && beyond <= 32) ? 32 : 64;
+}
+
 std::int64_t padded_group(const QuantizedFormat& format, std::int64_t in_features) {
-  return format.group != 0 ? format.group : (in_features + kBlock - 1) / kBlock * kBlock;
+  const std::int64_t block = block_of(format, in_features);
+  return format.group != 0 ? format.group : (in_features + block - 1) / block * block;
 }
 
 }  // namespace
 
 QuantizedPanels::QuantizedPanels(const QuantizedMatrix& weight)
     : format_(weight.format),
+      block_(block_of(weight.format, weight.in_features())),
       out_features_(weight.out_features()),
       in_features_(weight.in_features()),
       groups_(weight.groups()),

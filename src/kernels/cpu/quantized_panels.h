@@ -7,7 +7,7 @@
 //   steps of 256 bytes, 4 of each output, in the order of outputs:
 //     int8: the codes of columns 4j .. 4j + 3;
 //     int4: byte i holds the codes of columns 8j + i (lower half) and 8j + 4 + i (upper half).
-// Columns are padded to a multiple of the group (int8: of 64); inputs are zeros there.
+// Columns are padded to a multiple of the group (int8: of block()); inputs are zeros there.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,9 @@ class QuantizedPanels final : public PackedMatrix {
   std::int64_t panels() const { return (out_features_ + kPanelOutputs - 1) / kPanelOutputs; }
   std::int64_t panel_bytes() const { return groups_ * group_bytes(); }
 
-  /// Columns of x that share a scale.
-  int block() const { return format_.group == 32 ? 32 : 64; }
+  /// Columns of x that share a scale: 64, or 32 where weights have groups of 32 or where whole rows of weights need
+  /// less padding so (dt_proj has 96 columns).
+  int block() const { return block_; }
   std::int64_t groups() const { return groups_; }
   /// Blocks of x a group.
   std::int64_t group_blocks() const { return group_columns_ / block(); }
@@ -55,6 +56,7 @@ class QuantizedPanels final : public PackedMatrix {
   void pack(const QuantizedMatrix& weight, std::int64_t i);
 
   QuantizedFormat format_;
+  int block_;
   std::int64_t out_features_;
   std::int64_t in_features_;
   std::int64_t groups_;

@@ -40,8 +40,9 @@ inline VecF load_scales(const char* at) {
 
 /// Weights of 8 bits: lie in the panel as the tiles take them. Zero points are multiplied by a block's sum, and scales
 /// applied last.
+template <int kBlockColumns>
 struct Int8 {
-  static constexpr int kBlock = 64;
+  static constexpr int kBlock = kBlockColumns;
   static constexpr int64_t kPackedBytes = kBlock / 4 * kPanelStepBytes;  // of a block, in the panel
   static constexpr bool kSignedWeights = false;
 
@@ -257,7 +258,8 @@ void multiply_panel(const QuantizedProduct& product) {
 }  // namespace
 
 void multiply_panel_int8(const QuantizedProduct& product) {
-  product.rows < kTileRows ? avx512_bf16::multiply_panel_int8(product) : multiply_panel<Int8>(product);
+  if (product.rows < kTileRows) return avx512_bf16::multiply_panel_int8(product);
+  product.block == 32 ? multiply_panel<Int8<32>>(product) : multiply_panel<Int8<64>>(product);
 }
 
 void multiply_panel_int4(const QuantizedProduct& product) {

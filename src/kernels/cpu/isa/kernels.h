@@ -218,7 +218,7 @@ struct QuantizedProduct {
   const void* next;   // the panel that this thread will multiply by next, or null: is fetched meanwhile
   int64_t groups;
   int64_t group_blocks;  // blocks of x a group
-  int block;             // columns a block: 64, or 32 for weights of 4 bits in groups of 32
+  int block;             // columns a block: 64 or 32
   int outputs;           // of this panel that exist, 1 to kPanelOutputs
   const float* bias;     // [outputs], or null
   float* y;

@@ -25,6 +25,9 @@ constexpr float kLeastMagnitude = 1e-30F;
 // waited for anyway, and the hardware follows it.
 constexpr int64_t kFetchingPasses = 4;
 
+// A single pass over a panel fetches so far ahead of itself. Measured; from 4 KB on it is slower by 8%.
+constexpr int64_t kBytesAhead = 3072;
+
 // Rows by vectors of a full tile.
 #if defined(__AVX512F__)
 constexpr int kMaxRows = 6;
@@ -149,7 +152,6 @@ struct Int8 {
   static constexpr int kBlock = kBlockColumns;
   static constexpr int kStepColumns = 4;
   static constexpr bool kScaledAtEnd = true;
-  static constexpr int64_t kBytesAhead = 3072;  // that a single pass fetches ahead of itself: measured
 
   template <int R, int V>
   static inline void add(const char* step, const Code* x, int64_t x_stride, Sums (&sum)[R][V]) {
@@ -166,7 +168,6 @@ struct Int4 {
   static constexpr int kBlock = kBlockColumns;
   static constexpr int kStepColumns = 8;
   static constexpr bool kScaledAtEnd = false;
-  static constexpr int64_t kBytesAhead = 6144;
 
   template <int R, int V>
   static inline void add(const char* step, const Code* x, int64_t x_stride, Sums (&sum)[R][V]) {
@@ -202,6 +203,14 @@ struct Tile {
   float* sums;            // [rows, kPanelOutputs], added to
 };
 
+/// Fetches kBytes, whole lines.
+template <int kBytes>
+inline void fetch(const char* at) {
+  static_assert(kBytes % kLineBytes == 0);
+  MOLT_UNROLL
+  for (int i = 0; i < kBytes; i += kLineBytes) __builtin_prefetch(at + i, 0, 2);
+}
+
 template <class Format, int R, int V, bool kLooksAhead>
 void run_tile(const Tile& tile) {
   constexpr int kSteps = Format::kBlock / Format::kStepColumns;
@@ -213,6 +222,7 @@ void run_tile(const Tile& tile) {
   for (int64_t g = 0; g < tile.groups; ++g) {
     const char* const scales = panel + tile.first * 2;
     const char* const zeros = panel + kPanelOutputs * 2 + tile.first;
+    if constexpr (kLooksAhead) fetch<kGroupHeadBytes>(panel + kBytesAhead);
     panel += kGroupHeadBytes;
     for (int64_t b = 0; b < tile.group_blocks; ++b) {
       Sums sum[R][V];
@@ -228,10 +238,7 @@ void run_tile(const Tile& tile) {
       for (int step = 0; step < kSteps; ++step) {
         __builtin_prefetch(wanted, 0, 2);
         wanted += tile.wanted_stride;
-        if constexpr (kLooksAhead) {
-          for (int i = 0; i < kPanelStepBytes; i += kLineBytes)
-            __builtin_prefetch(panel + Format::kBytesAhead + i, 0, 2);
-        }
+        if constexpr (kLooksAhead) fetch<kPanelStepBytes>(panel + kBytesAhead);
         Format::add(panel + tile.first * 4, codes, x_stride, sum);
         panel += kPanelStepBytes;
         codes += Format::kStepColumns;
@@ -395,7 +402,7 @@ void round_blocks(const float* x, int64_t n, int block, int64_t blocks, void* ro
 }
 
 void multiply_panel_int8(const QuantizedProduct& product) {
-  multiply_panel<Int8<64>>(product);
+  product.block == 32 ? multiply_panel<Int8<32>>(product) : multiply_panel<Int8<64>>(product);
 }
 
 void multiply_panel_int4(const QuantizedProduct& product) {

@@ -85,7 +85,10 @@ template <int kCount, class State, class Lanes>
 [[gnu::always_inline]] inline void update_state(RowBlock& row, int64_t i, const float* A, float b, const float* c,
                                                 const State& state, int64_t stride, Lanes lanes) {
   MOLT_UNROLL
-  for (int v = 0; v < kCount; ++v) state.fetch(stride + i + v * kLanes);  // the next state's
+  for (int v = 0; v < kCount; ++v) {  // the next state's
+    state.fetch(stride + i + v * kLanes);
+    __builtin_prefetch(A + stride + i + v * kLanes);
+  }
   const auto decay = exp2_decay(block_at<kCount>(row.decay_step + i, Whole{}) * block_at<kCount>(A + i, lanes));
   const auto input = block_at<kCount>(row.input + i, Whole{}) * b;
   const auto H = decay * state_block<kCount>(state, i, lanes) + input;

@@ -19,11 +19,13 @@
 #error "compile with -DMOLT_ISA=<namespace>, as src/kernels/cpu/isa.cmake does"
 #endif
 
-// Unrolls the following loop whole; its trip count is a small constant.
+// Unrolls the following loop whole, its trip count being a small constant; or not at all.
 #if defined(__clang__)
 #define MOLT_UNROLL _Pragma("clang loop unroll(full)")
+#define MOLT_NO_UNROLL _Pragma("clang loop unroll(disable)")
 #else
 #define MOLT_UNROLL _Pragma("GCC unroll 32")
+#define MOLT_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
 namespace molt::MOLT_ISA {
