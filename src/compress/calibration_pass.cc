@@ -1,6 +1,7 @@
 #include "compress/calibration_pass.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/fail.h"
@@ -82,19 +83,29 @@ class MomentSums final : public InputObserver {
 CalibrationPass::CalibrationPass(ModelSpec spec, const WeightSource& source, std::shared_ptr<const Backend> backend,
                                  const std::vector<std::vector<TokenId>>& windows, const Replacements& embedding)
     : spec_(std::move(spec)), source_(source), backend_(std::move(backend)), offsets_{0} {
+  const ModelConfig& config = spec_.config;
   std::vector<TokenId> ids;
   for (const std::vector<TokenId>& window : windows) {
     MOLT_CHECK(!window.empty());
+    if (config.max_tokens > 0 && std::ssize(window) > config.max_tokens) {
+      fail("{}: was made for texts of up to {} tokens; calibration windows have {}: ask for shorter ones (--length)",
+           source_.description(), config.max_tokens, window.size());
+    }
     ids.insert(ids.end(), window.begin(), window.end());
     offsets_.push_back(std::ssize(ids));
   }
   MOLT_CHECK(!ids.empty());
   const ReplacedWeights weights(source_, embedding);
   WeightLoader loader(weights, spec_.naming, *backend_, DType::f32);
-  const Tensor table = loader.raw("backbone.embeddings.weight", {spec_.config.vocab_size, spec_.config.d_model});
+  const Tensor table = loader.raw("backbone.embeddings.weight", {config.vocab_size, config.d_model});
+  Tensor positions;
+  if (config.position_offset) {
+    positions = loader.raw(kPositions, {config.max_tokens + *config.position_offset, config.d_model});
+  }
   loader.finish();
-  stream_ = Tensor::uninitialized(DType::f32, {std::ssize(ids), spec_.config.d_model});
+  stream_ = Tensor::uninitialized(DType::f32, {std::ssize(ids), config.d_model});
   backend_->embed(table, ids, stream_.matrix());
+  if (!positions.empty()) add_positions(positions);
 }
 
 CalibrationPass::~CalibrationPass() = default;
@@ -109,18 +120,31 @@ std::unique_ptr<Block> CalibrationPass::load_block(const Replacements& replaced,
   return block;
 }
 
-Tensor CalibrationPass::vector(const std::string& name) const {
+void CalibrationPass::add_positions(const Tensor& table) {
+  Arena arena;
+  for (std::size_t w = 0; w + 1 < offsets_.size(); ++w) {
+    arena.reset();
+    const Matrix<float> x = stream_.matrix().row_range(offsets_[w], offsets_[w + 1]);
+    std::vector<TokenId> rows(static_cast<std::size_t>(x.rows));
+    std::iota(rows.begin(), rows.end(), static_cast<TokenId>(*spec_.config.position_offset));
+    const Matrix<float> positions = arena.matrix(x.rows, x.cols);
+    backend_->embed(table, rows, positions);
+    backend_->add_rows(x, positions, x);
+  }
+}
+
+Norm CalibrationPass::norm(const std::string& name) const {
   const Replacements none;
   const ReplacedWeights weights(source_, none);
   WeightLoader loader(weights, spec_.naming, *backend_, DType::f32);
-  Tensor tensor = loader.vector(name, {spec_.config.d_model});
+  Norm norm(loader, name, spec_.config);
   loader.finish();
-  return tensor;
+  return norm;
 }
 
 template <class Body>
 void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) const {
-  const Tensor norm = vector(fmt::format("backbone.layers.{}.norm.weight", layer_));
+  const Norm norm = this->norm(norm_name(layer_));
   std::int64_t state_bytes = 0;
   for (const StatePart& part : block.state_parts()) state_bytes += part.bytes(DType::f32);
   const Tensor state = Tensor::zeros(DType::u8, {state_bytes});
@@ -131,7 +155,7 @@ void CalibrationPass::run(const Block& block, std::int64_t windows, Body body) c
     const Matrix<float> x = stream_.matrix().row_range(offsets_[w], offsets_[w + 1]);
     const Matrix<float> normed = arena.matrix(x.rows, x.cols);
     const Matrix<float> h = arena.matrix(x.rows, x.cols);
-    backend_->rms_norm(x, norm.as<float>(), spec_.config.norm_eps, normed);
+    norm.forward(*backend_, x, normed);
     std::fill_n(state.data(), state_bytes, std::byte{0});
     std::byte* const states[] = {state.data()};
     const std::int64_t offsets[] = {0, x.rows};
@@ -187,14 +211,14 @@ void CalibrationPass::advance(const Replacements& replaced) {
 
 InputMoments CalibrationPass::measure_head() const {
   MOLT_CHECK(layer_ == layers());
-  const Tensor norm = vector("backbone.norm_f.weight");
+  const Norm norm = this->norm(kFinalNorm);
   InputMoments moments(spec_.config.d_model);
   Arena arena;
   for (std::size_t w = 0; w + 1 < offsets_.size(); ++w) {
     arena.reset();
     const Matrix<float> x = stream_.matrix().row_range(offsets_[w], offsets_[w + 1]);
     const Matrix<float> normed = arena.matrix(x.rows, x.cols);
-    backend_->rms_norm(x, norm.as<float>(), spec_.config.norm_eps, normed);
+    norm.forward(*backend_, x, normed);
     moments.add(normed, *backend_);
   }
   return moments;

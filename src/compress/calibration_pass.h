@@ -23,6 +23,7 @@
 
 #include "compress/moments.h"
 #include "model/architecture.h"
+#include "model/norm.h"
 
 namespace molt {
 
@@ -70,7 +71,10 @@ class CalibrationPass {
   template <class Body>
   void run(const Block& block, std::int64_t windows, Body body) const;
 
-  Tensor vector(const std::string& name) const;
+  /// Adds each token's learned position, from the model's table of them, to the stream.
+  void add_positions(const Tensor& table);
+
+  Norm norm(const std::string& name) const;
 
   ModelSpec spec_;
   const WeightSource& source_;

@@ -152,8 +152,16 @@ class Backend {
   virtual void gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps,
                               std::int64_t group, bool norm_before_gate, Matrix<float> y) const = 0;
 
+  /// y [T, D] = (x - mean) / sqrt(variance + eps) * weight [D] + bias [D], with a row's mean and the mean of its
+  /// squared distances from it (Ba et al. 2016). y may be x.
+  virtual void layer_norm(Matrix<const float> x, const float* weight, const float* bias, float eps,
+                          Matrix<float> y) const = 0;
+
   /// y [T, D] = x * silu(z). y may be x.
   virtual void silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const = 0;
+
+  /// y [T, D] = max(0, x); a NaN stays one. y may be x.
+  virtual void relu(Matrix<const float> x, Matrix<float> y) const = 0;
 
   /// y [T, D] = min(high, max(low, softplus(x + bias [D]))), null bias meaning zeros; softplus(v) = log(1 + exp(v)).
   /// y may be x.

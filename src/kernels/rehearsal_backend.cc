@@ -85,7 +85,10 @@ void RehearsalBackend::add_rms_norm(Matrix<float> /*residual*/, Matrix<const flo
 void RehearsalBackend::gated_rms_norm(Matrix<const float> /*x*/, Matrix<const float> /*z*/, const float* /*weight*/,
                                       float /*eps*/, std::int64_t /*group*/, bool /*norm_before_gate*/,
                                       Matrix<float> /*y*/) const {}
+void RehearsalBackend::layer_norm(Matrix<const float> /*x*/, const float* /*weight*/, const float* /*bias*/,
+                                  float /*eps*/, Matrix<float> /*y*/) const {}
 void RehearsalBackend::silu_gate(Matrix<const float> /*x*/, Matrix<const float> /*z*/, Matrix<float> /*y*/) const {}
+void RehearsalBackend::relu(Matrix<const float> /*x*/, Matrix<float> /*y*/) const {}
 void RehearsalBackend::softplus(Matrix<const float> /*x*/, const float* /*bias*/, float /*low*/, float /*high*/,
                                 Matrix<float> /*y*/) const {}
 void RehearsalBackend::causal_conv(Matrix<const float> /*x*/, Matrix<const float> /*weight*/, const float* /*bias*/,

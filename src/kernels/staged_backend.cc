@@ -170,9 +170,22 @@ void StagedBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z,
   call.finish();
 }
 
+void StagedBackend::layer_norm(Matrix<const float> x, const float* weight, const float* bias, float eps,
+                               Matrix<float> y) const {
+  Call call(*this);
+  inner_->layer_norm(call.in(x), call.floats(weight, x.cols), call.floats(bias, x.cols), eps, call.out(y));
+  call.finish();
+}
+
 void StagedBackend::silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const {
   Call call(*this);
   inner_->silu_gate(call.in(x), call.in(z), call.out(y));
+  call.finish();
+}
+
+void StagedBackend::relu(Matrix<const float> x, Matrix<float> y) const {
+  Call call(*this);
+  inner_->relu(call.in(x), call.out(y));
   call.finish();
 }
 

@@ -111,9 +111,19 @@ void TimedBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, 
        [&] { timed_->gated_rms_norm(x, z, weight, eps, group, norm_before_gate, y); });
 }
 
+void TimedBackend::layer_norm(Matrix<const float> x, const float* weight, const float* bias, float eps,
+                              Matrix<float> y) const {
+  time("layer_norm", {x.cols}, {kFloat * (2 * elements(x) + 2 * real(x.cols)), 7 * elements(x)},
+       [&] { timed_->layer_norm(x, weight, bias, eps, y); });
+}
+
 void TimedBackend::silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const {
   time("silu_gate", {x.cols}, {kFloat * 3 * elements(x), (kSilu + 1) * elements(x)},
        [&] { timed_->silu_gate(x, z, y); });
+}
+
+void TimedBackend::relu(Matrix<const float> x, Matrix<float> y) const {
+  time("relu", {x.cols}, {kFloat * 2 * elements(x), elements(x)}, [&] { timed_->relu(x, y); });
 }
 
 void TimedBackend::softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const {

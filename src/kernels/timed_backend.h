@@ -61,7 +61,10 @@ class TimedBackend final : public Backend {
                     Matrix<float> y) const override;
   void gated_rms_norm(Matrix<const float> x, Matrix<const float> z, const float* weight, float eps, std::int64_t group,
                       bool norm_before_gate, Matrix<float> y) const override;
+  void layer_norm(Matrix<const float> x, const float* weight, const float* bias, float eps,
+                  Matrix<float> y) const override;
   void silu_gate(Matrix<const float> x, Matrix<const float> z, Matrix<float> y) const override;
+  void relu(Matrix<const float> x, Matrix<float> y) const override;
   void softplus(Matrix<const float> x, const float* bias, float low, float high, Matrix<float> y) const override;
   void causal_conv(Matrix<const float> x, Matrix<const float> weight, const float* bias, Offsets offsets,
                    std::span<float* const> states, Matrix<float> y) const override;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,16 @@ struct ModelConfig {
   std::int64_t vocab_size = 0;  // rows of the embedding
   std::int64_t n_tokens = 0;    // of those, how many stand for tokens; the others are padding
   float norm_eps = 1e-5F;
+  bool layer_norm = false;  // the norms are layer norms with weight and bias, not RMS norms
   bool tie_embeddings = true;
   TokenId bos = 0;
   TokenId eos = 0;
   std::vector<TokenId> other_eos = {};  // that end a text as well
   std::int64_t max_tokens = 0;          // how long a sequence may become; 0: as long as it likes
-  std::string details = {};             // what else tells models with the same weights apart: part of the fingerprint
+  // Token i of a sequence adds row i + this of a table of learned positions, max_tokens + this rows, to its embedding;
+  // none: no such table.
+  std::optional<std::int64_t> position_offset = {};
+  std::string details = {};  // what else tells models with the same weights apart: part of the fingerprint
 };
 
 /// A configuration, understood.

@@ -34,7 +34,7 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
   }
   for (std::int64_t i = 0; i < config_.n_layer; ++i) {
     Layer layer;
-    layer.norm = weights.placed_vector(fmt::format("backbone.layers.{}.norm.weight", i), {config_.d_model});
+    layer.norm = Norm(weights, norm_name(i), config_);
     layer.block = spec.make_block(i, weights);
     if (layer.block->kv_shape().heads > 0 && !backend_->memory().is_host()) {
       fail(
@@ -46,7 +46,11 @@ ModelCore::ModelCore(ModelSpec spec, const WeightSource& source, std::shared_ptr
     for (StateLayout* layout : {&wide_, &rounded_}) layout->add(layer.block->state_parts(), layer.block->kv_shape());
     layers_.push_back(std::move(layer));
   }
-  final_norm_ = weights.placed_vector("backbone.norm_f.weight", {config_.d_model});
+  if (config_.position_offset) {
+    positions_ =
+        weights.place(weights.raw(kPositions, {config_.max_tokens + *config_.position_offset, config_.d_model}));
+  }
+  final_norm_ = Norm(weights, kFinalNorm, config_);
   if (config_.tie_embeddings) {
     weights.ignore("lm_head.weight");  // some files hold the tied head once more
     head_ = quantized_table ? packed_embedding_ : weights.matrix(table, config_.vocab_size, config_.d_model);
@@ -72,13 +76,26 @@ Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) cons
   } else {
     backend_->embed(embedding_, batch.ids, stream.residual);
   }
+  if (!positions_.empty()) embed_positions(batch, stream.h);
   forward_from(0, batch, stream, arena, router);
   return stream;
 }
 
+void ModelCore::embed_positions(const Batch& batch, Matrix<float> y) const {
+  MOLT_CHECK(batch.seen.size() == batch.states.size());
+  std::vector<TokenId> rows;
+  for (std::size_t s = 0; s < batch.states.size(); ++s) {
+    const std::int64_t first = batch.seen[s] + *config_.position_offset - batch.offsets[s];
+    for (std::int64_t t = batch.offsets[s]; t < batch.offsets[s + 1]; ++t) {
+      rows.push_back(static_cast<TokenId>(first + t));
+    }
+  }
+  backend_->embed(positions_, rows, y);
+}
+
 void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
                              Router* router) const {
-  bool h_pending = first > 0;
+  bool h_pending = first > 0 || !positions_.empty();  // which begin as what a block before the first would add
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
     const Arena::Scope scope(arena);
     const LayerRows rows = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
@@ -112,18 +129,18 @@ bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRow
                    .writes = {},
                    .wanted = part.wanted,
                    .multiplicity = part.multiplicity};
-  const LayerNorm norm{layer.norm.as<float>(), config_.norm_eps};
   const bool looked_at = scan.has_output() || scan.has_input();
-  if (!looked_at && part.writes.empty() && layer.block->forward_layer(*backend_, norm, stream, input, arena)) {
+  if (layer.norm.is_rms() && !looked_at && part.writes.empty() &&
+      layer.block->forward_layer(*backend_, layer.norm.rms(), stream, input, arena)) {
     return stream.leaves_h;
   }
   const Matrix<float> normed = arena.matrix(stream.residual.rows, stream.residual.cols);
   if (stream.h_pending) {
-    backend_->add_rms_norm(stream.residual, stream.h, norm.weight, norm.eps, normed);
+    layer.norm.forward_sum(*backend_, stream.residual, stream.h, normed);
   } else {
-    backend_->rms_norm(stream.residual, norm.weight, norm.eps, normed);
+    layer.norm.forward(*backend_, stream.residual, normed);
   }
-  const std::vector<WriteRows> writes = norm_writes(part.writes, norm, arena);
+  const std::vector<WriteRows> writes = norm_writes(part.writes, layer.norm, arena);
   input.x = normed;
   input.writes = writes;
   layer.block->forward(*backend_, input, arena, stream.h,
@@ -160,9 +177,12 @@ ModelCore::LayerSequences ModelCore::layer_sequences(const Batch& batch, std::in
   return result;
 }
 
-std::vector<WriteRows> ModelCore::norm_writes(std::span<const AbsentRows> writes, const LayerNorm& norm,
+std::vector<WriteRows> ModelCore::norm_writes(std::span<const AbsentRows> writes, const Norm& of_layer,
                                               Arena& arena) const {
   std::vector<WriteRows> normed;
+  if (writes.empty()) return normed;
+  MOLT_CHECK(of_layer.is_rms());
+  const LayerNorm norm = of_layer.rms();
   for (const AbsentRows& write : writes) {
     const Matrix<float> x = arena.matrix(write.residual.rows, write.residual.cols);
     if (write.h.data != nullptr) backend_->add_rows(write.residual, write.h, x);
@@ -178,7 +198,7 @@ void ModelCore::head_there(const Stream& stream, std::span<const std::int64_t> r
   const Arena::Scope scope(arena);
   const Matrix<float> residual = gather(*backend_, stream.residual, rows, arena);
   const Matrix<float> h = gather(*backend_, stream.h, rows, arena);
-  backend_->add_rms_norm(residual, h, final_norm_.as<float>(), config_.norm_eps, h);
+  final_norm_.forward_sum(*backend_, residual, h, h);
   backend_->matmul(h, *head_, nullptr, logits);
 }
 
@@ -213,6 +233,7 @@ BlockCost ModelCore::cost() const {
   const std::int64_t head = config_.vocab_size * config_.d_model;
   total.flops_per_token += 2.0 * static_cast<double>(head);
   total.parameters += head * (config_.tie_embeddings ? 1 : 2) + final_norm_.size();
+  if (!positions_.empty()) total.parameters += positions_.size();
   total.weight_bytes += head_->bytes() + final_norm_.bytes();
   return total;
 }

@@ -11,6 +11,7 @@
 
 #include "model/architecture.h"
 #include "model/block.h"
+#include "model/norm.h"
 #include "model/router.h"
 #include "model/row_slices.h"
 #include "model/state_layout.h"
@@ -23,7 +24,7 @@ struct Batch {
   Offsets offsets;                     // [S + 1]
   std::span<std::byte* const> states;  // [S], whole states in the backend's memory; state_layout(ssm) is theirs
   DType ssm = DType::f32;              // precision of all of them
-  // [S], tokens that each has seen; only for bf16, the rounding's seed, and for models with attention
+  // [S], tokens that each has seen; only for bf16, the rounding's seed, and for models with attention or positions
   std::span<const std::int64_t> seen = {};
   std::span<const std::span<std::byte* const>> kv = {};  // [S], blocks of keys and values (KvBlocks) with room for T
   // [n_layer, S] in the backend's memory, or null: rounding_key() of each, which `seen` is not asked for then
@@ -69,7 +70,7 @@ class ModelCore {
   void head(const Stream& stream, std::span<const std::int64_t> rows, Arena& arena, Matrix<float> logits) const;
 
   /// The weight of the norm before a layer, [d_model]; like all of the model in the memory of its backend.
-  const Tensor& norm_weight(std::int64_t layer) const { return layers_[static_cast<std::size_t>(layer)].norm; }
+  const Tensor& norm_weight(std::int64_t layer) const { return layers_[static_cast<std::size_t>(layer)].norm.weight(); }
 
   /// One layer's mixer.
   const Block& block(std::int64_t layer) const { return *layers_[static_cast<std::size_t>(layer)].block; }
@@ -88,7 +89,7 @@ class ModelCore {
 
  private:
   struct Layer {
-    Tensor norm;  // [d_model]
+    Norm norm;
     std::unique_ptr<Block> block;
   };
 
@@ -101,13 +102,16 @@ class ModelCore {
   };
   LayerSequences layer_sequences(const Batch& batch, std::int64_t layer, const RowSlice& slice) const;
 
+  /// y [T, d_model] = the learned positions of the batch's tokens.
+  void embed_positions(const Batch& batch, Matrix<float> y) const;
+
   /// One layer of a pass on the slice's rows: the norm in front of it, which adds a pending h to the residual, and its
   /// block. `whole`: of all rows. Returns whether h is pending behind it.
   bool forward_slice(std::int64_t i, const Batch& batch, const LayerRows& rows, const RowSlice& slice,
                      const LayerStream& whole, const ScanView& scan, Arena& arena) const;
 
   /// The rows that only write, as the layer's block takes them.
-  std::vector<WriteRows> norm_writes(std::span<const AbsentRows> writes, const LayerNorm& norm, Arena& arena) const;
+  std::vector<WriteRows> norm_writes(std::span<const AbsentRows> writes, const Norm& of_layer, Arena& arena) const;
 
   ModelConfig config_;
   std::shared_ptr<const Backend> backend_;
@@ -118,7 +122,8 @@ class ModelCore {
   Tensor embedding_;
   std::shared_ptr<const PackedMatrix> packed_embedding_;
   std::vector<Layer> layers_;
-  Tensor final_norm_;                         // [d_model]
+  Tensor positions_;  // [max_tokens + position_offset, d_model], only looked up; empty for models without
+  Norm final_norm_;
   std::shared_ptr<const PackedMatrix> head_;  // [vocab_size, d_model]
   DType state_dtype_;
   StateLayout wide_{.ssm = DType::f32};

@@ -61,8 +61,9 @@ std::string_view kind_of_weight(std::string_view name) {
 std::optional<QuantizedFormat> QuantizationPlan::format_of(std::string_view name) const {
   if (!name.ends_with(".weight")) return std::nullopt;
   const std::string_view kind = kind_of_weight(name);
-  constexpr std::array<std::string_view, 10> kBlocks = {"in_proj", "out_proj", "x_proj",    "q_proj",  "k_proj",
-                                                        "v_proj",  "o_proj",   "gate_proj", "up_proj", "down_proj"};
+  constexpr std::array<std::string_view, 12> kBlocks = {"in_proj", "out_proj",  "x_proj", "q_proj",
+                                                        "k_proj",  "v_proj",    "o_proj", "gate_proj",
+                                                        "up_proj", "down_proj", "fc1",    "fc2"};
   if (std::find(kBlocks.begin(), kBlocks.end(), kind) != kBlocks.end()) return blocks;
   if (kind == "dt_proj") return QuantizedFormat{8, 0};
   if (kind == "embeddings" || kind == "embedding" || kind == "embed_tokens" || kind == "lm_head") return embedding;

@@ -198,7 +198,7 @@ TEST_P(Calibration, NamesWhatTheSourceLacks) {
 INSTANTIATE_TEST_SUITE_P(Tiny, Calibration,
                          testing::Values("mamba1-tiny", "mamba1-bias", "falcon-mamba-tiny", "mamba2-tiny",
                                          "mamba2-groups", "mamba2-tiny-mamba_ssm", "mamba1-tiny-mamba_ssm", "llama-gqa",
-                                         "llama-bias"),
+                                         "llama-bias", "opt-tiny"),
                          [](const testing::TestParamInfo<std::string>& tested) {
                            std::string name = tested.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -116,7 +116,7 @@ TEST_P(PruneModel, WritesTheSameFilesWithWeightsRemoved) {
   for (const auto& [name, tensor] : before.tensors()) {
     EXPECT_EQ(after.at(name).dtype(), tensor.dtype());
     EXPECT_EQ(same(after.at(name), tensor), !pruned.contains(name)) << name;
-    const bool linear = name.ends_with("proj.weight");
+    const bool linear = name.ends_with("proj.weight") || name.ends_with(".fc1.weight") || name.ends_with(".fc2.weight");
     EXPECT_EQ(pruned.contains(name), linear) << name;
   }
   EXPECT_EQ(read_file(out() + "/config.json"), read_file(source() + "/config.json"));
@@ -186,7 +186,7 @@ TEST_P(PruneModel, GoesOnWhereARunWasStopped) {
 
 INSTANTIATE_TEST_SUITE_P(Tiny, PruneModel,
                          testing::Values("mamba1-tiny", "mamba2-tiny", "falcon-mamba-tiny", "mamba1-tiny-mamba_ssm",
-                                         "mamba2-tiny-mamba_ssm", "llama-gqa", "llama-bias"),
+                                         "mamba2-tiny-mamba_ssm", "llama-gqa", "llama-bias", "opt-tiny"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -263,6 +263,9 @@ TEST_F(PrunedFolder, RefusesWhatCannotBe) {
   options.tokenizer.clear();
   EXPECT_THAT(message_of([&] { prune_model(source(), out(), options); }), HasSubstr("no tokenizer.json"));
   options = this->options();
+  options.calibration.length = 200;
+  EXPECT_THAT(message_of([&] { prune_model(fixture("tiny/opt-tiny"), out("long"), options); }),
+              HasSubstr("was made for texts of up to 128 tokens; calibration windows have 200"));
   options.calibration.samples = 1000;
   EXPECT_THAT(message_of([&] { prune_model(source(), out("few"), options); }), HasSubstr("are asked for"));
   fs::create_directory(out("taken"));

@@ -77,6 +77,22 @@ void add_norm_cases(std::vector<Case>& cases) {
                        }});
     }
   }
+  for (const Extent e : kExtents) {
+    for (const float middle : {0.0F, 100.0F}) {
+      for (const bool in_place : {false, true}) {
+        cases.push_back({"layer_norm " + label(e), [=](const Backend& backend) {
+                           Random random(19);
+                           Rows x(e.rows, e.cols, 4);
+                           x.fill([&] { return middle + random.normal(); });
+                           const Floats weight = random.normals(e.cols), bias = random.normals(e.cols);
+                           Rows y(e.rows, e.cols, 2);
+                           backend.layer_norm(x.matrix(), weight.data(), bias.data(), 1e-5F,
+                                              in_place ? x.matrix() : y.matrix());
+                           return outputs_of({&x, &y});
+                         }});
+      }
+    }
+  }
   for (const std::int64_t group : {1, 5, 16, 33, 96}) {
     for (const std::int64_t groups : {1, 3}) {
       for (const int variant : {0, 1, 2, 3, 4, 5, 6, 7}) {
@@ -107,6 +123,13 @@ void add_activation_cases(std::vector<Case>& cases) {
                            const Rows z(e.rows, e.cols, 3, random, scale);
                            Rows y(e.rows, e.cols, 2);
                            backend.silu_gate(x.matrix(), z.matrix(), in_place ? x.matrix() : y.matrix());
+                           return outputs_of({&x, &y});
+                         }});
+        cases.push_back({"relu " + label(e), [=](const Backend& backend) {
+                           Random random(20);
+                           Rows x(e.rows, e.cols, 4, random, scale);
+                           Rows y(e.rows, e.cols, 2);
+                           backend.relu(x.matrix(), in_place ? x.matrix() : y.matrix());
                            return outputs_of({&x, &y});
                          }});
         cases.push_back({"softplus " + label(e), [=](const Backend& backend) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "molt/error.h"
 #include "tests/kernels/problems.h"
@@ -59,6 +60,24 @@ TEST(Reference, NormsByHand) {
   const double a = 3 * silu(0.5), b = 4 * silu(-1);
   EXPECT_FLOAT_EQ(y[0], static_cast<float>(a / std::sqrt((a * a + b * b) / 2)));
   EXPECT_FLOAT_EQ(y[1], static_cast<float>(b / std::sqrt((a * a + b * b) / 2)));
+}
+
+TEST(Reference, LayerNormAndReluByHand) {
+  const Floats x{1, 2, 6}, weight{1, 2, -1}, bias{0, 10, 1};  // mean 3, variance (4 + 1 + 9) / 3
+  Floats y(3);
+  kReference->layer_norm({x.data(), 1, 3}, weight.data(), bias.data(), 0.25F, {y.data(), 1, 3});
+  const double root = std::sqrt(14.0 / 3 + 0.25);
+  EXPECT_FLOAT_EQ(y[0], static_cast<float>(-2 / root));
+  EXPECT_FLOAT_EQ(y[1], static_cast<float>(-2 / root + 10));
+  EXPECT_FLOAT_EQ(y[2], static_cast<float>(-3 / root + 1));
+  kReference->layer_norm({x.data(), 3, 1}, weight.data(), bias.data() + 1, 0.25F, {y.data(), 3, 1});
+  EXPECT_EQ(y, (Floats{10, 10, 10}));  // one column is its own mean
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Floats v{-1, nan, 2};
+  kReference->relu({v.data(), 1, 3}, {y.data(), 1, 3});
+  EXPECT_EQ(y[0], 0);
+  EXPECT_TRUE(std::isnan(y[1]));
+  EXPECT_EQ(y[2], 2);
 }
 
 TEST(Reference, ConvolutionByHand) {

@@ -61,6 +61,10 @@ TEST_F(TimedBackendTest, CountsOpsOfRows) {
   expect_total("add_rms_norm", "8", 4 * (4 * n + kCols), 5 * n);
   timed_.gated_rms_norm(x.matrix(), z.matrix(), weight.data(), 1e-5F, kCols, false, y.matrix());
   expect_total("gated_rms_norm", "8", 4 * (3 * n + kCols), 30 * n);
+  timed_.layer_norm(x.matrix(), weight.data(), weight.data(), 1e-5F, y.matrix());
+  expect_total("layer_norm", "8", 4 * (2 * n + 2 * kCols), 7 * n);
+  timed_.relu(x.matrix(), y.matrix());
+  expect_total("relu", "8", 4 * 2 * n, n);
   timed_.silu_gate(x.matrix(), z.matrix(), y.matrix());
   expect_total("silu_gate", "8", 4 * 3 * n, 26 * n);
   timed_.softplus(x.matrix(), weight.data(), 0, 1, y.matrix());

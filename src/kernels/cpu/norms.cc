@@ -40,4 +40,13 @@ void CpuBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, co
   });
 }
 
+void CpuBackend::layer_norm(Matrix<const float> x, const float* weight, const float* bias, float eps,
+                            Matrix<float> y) const {
+  shapes::check_same(x, y);
+  const Kernels& kernels = select_kernels();
+  parallel_for(x.rows, grain_for(9 * x.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) kernels.layer_norm(x.row(t), weight, bias, eps, y.row(t), x.cols);
+  });
+}
+
 }  // namespace molt

@@ -12,6 +12,13 @@ void ReferenceBackend::silu_gate(Matrix<const float> x, Matrix<const float> z, M
   }
 }
 
+void ReferenceBackend::relu(Matrix<const float> x, Matrix<float> y) const {
+  shapes::check_same(x, y);
+  for (std::int64_t t = 0; t < x.rows; ++t) {
+    for (std::int64_t i = 0; i < x.cols; ++i) y(t, i) = x(t, i) < 0 ? 0 : x(t, i);
+  }
+}
+
 void ReferenceBackend::softplus(Matrix<const float> x, const float* bias, float low, float high,
                                 Matrix<float> y) const {
   shapes::check_same(x, y);

@@ -1,4 +1,4 @@
-// Root mean square norms (Zhang & Sennrich 2019), plain, with the residual added first, and gated.
+// Root mean square norms (Zhang & Sennrich 2019), plain, with the residual added first, and gated; layer norms.
 #include <cmath>
 
 #include "kernels/reference/reference_backend.h"
@@ -51,6 +51,20 @@ void ReferenceBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float>
       for (std::int64_t i = 0; i < group; ++i) {
         y(t, first + i) = static_cast<float>(x(t, first + i) * gate(i) * scale * weight_at(weight, first + i));
       }
+    }
+  }
+}
+
+void ReferenceBackend::layer_norm(Matrix<const float> x, const float* weight, const float* bias, float eps,
+                                  Matrix<float> y) const {
+  shapes::check_same(x, y);
+  for (std::int64_t t = 0; t < x.rows; ++t) {
+    double mean = 0;
+    for (std::int64_t i = 0; i < x.cols; ++i) mean += x(t, i);
+    mean /= static_cast<double>(x.cols);
+    const double scale = inverse_rms(x.cols, eps, [&](std::int64_t i) { return x(t, i) - mean; });
+    for (std::int64_t i = 0; i < x.cols; ++i) {
+      y(t, i) = static_cast<float>((x(t, i) - mean) * scale * weight[i] + bias[i]);
     }
   }
 }

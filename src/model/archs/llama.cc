@@ -17,8 +17,10 @@ std::string llama_name(const LlamaNames& names, const std::string& canonical) {
   const std::int64_t block = std::stoll(canonical.substr(kBefore.size(), dot - kBefore.size()));
   const std::string layer = fmt::format("{}{}.", names.layer, block / kLlamaBlocks);
   const std::string_view part = std::string_view(canonical).substr(dot + 1);
-  if (part == "norm.weight") {
-    return layer + (block % kLlamaBlocks == 0 ? names.attention_norm : names.mlp_norm) + ".weight";
+  constexpr std::string_view kNorm = "norm.";
+  if (part.starts_with(kNorm)) {
+    const std::string& norm = block % kLlamaBlocks == 0 ? names.attention_norm : names.mlp_norm;
+    return fmt::format("{}{}.{}", layer, norm, part.substr(kNorm.size()));
   }
   constexpr std::string_view kMixer = "mixer.";
   MOLT_CHECK(part.starts_with(kMixer));

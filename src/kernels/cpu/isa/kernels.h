@@ -254,6 +254,7 @@ struct Kernels {
   /// One group; with norm_before_gate false y must not be z.
   void (*gated_rms_norm)(const float* x, const float* z, const float* weight, float eps, bool norm_before_gate,
                          float* y, int64_t n);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* y, int64_t n);
   void (*exp)(const float* x, float* y, int64_t n);
   /// 2^x as the scans take their decays, x <= 0.
   void (*exp2_decay)(const float* x, float* y, int64_t n);

@@ -50,4 +50,15 @@ void gated_rms_norm(const float* x, const float* z, const float* weight, float e
   scale_row(y, inverse_rms(sum, n, eps), weight, y, n);
 }
 
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* y, int64_t n) {
+  const float mean = sum(x, n) / static_cast<float>(n);
+  // Distances are written before they are summed: lanes beyond the row's end are read as zeros then.
+  for_vectors(n, [=](int64_t i, auto lanes) { put(y + i, at(x + i, lanes) - mean, lanes); });
+  const float rest = sum(y, n) / static_cast<float>(n);  // what the mean's rounding left
+  const float scale = inverse_rms(sum_squares(y, n) - static_cast<float>(n) * rest * rest, n, eps);
+  for_vectors(n, [=](int64_t i, auto lanes) {
+    put(y + i, (at(y + i, lanes) - rest) * scale * at(weight + i, lanes) + at(bias + i, lanes), lanes);
+  });
+}
+
 }  // namespace molt::MOLT_ISA

@@ -10,6 +10,7 @@ void rms_norm(const float* x, const float* weight, float eps, float* y, int64_t 
 void add_rms_norm(float* residual, const float* h, const float* weight, float eps, float* y, int64_t n);
 void gated_rms_norm(const float* x, const float* z, const float* weight, float eps, bool norm_before_gate, float* y,
                     int64_t n);
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* y, int64_t n);
 void exp(const float* x, float* y, int64_t n);
 void exp2_decay(const float* x, float* y, int64_t n);
 void silu_gate(const float* x, const float* z, float* y, int64_t n);

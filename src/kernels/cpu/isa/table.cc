@@ -17,6 +17,7 @@ const Kernels kernels = {
     .rms_norm = rms_norm,
     .add_rms_norm = add_rms_norm,
     .gated_rms_norm = gated_rms_norm,
+    .layer_norm = layer_norm,
     .exp = exp,
     .exp2_decay = exp2_decay,
     .silu_gate = silu_gate,

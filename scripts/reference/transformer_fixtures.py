@@ -1,8 +1,9 @@
-"""Writes tests/fixtures/tiny/llama-*: python llama_fixtures.py FOLDER (needs PyPI's torch, transformers, safetensors).
+"""Writes tests/fixtures/tiny/llama-* and opt-tiny: python transformer_fixtures.py FOLDER [NAME ...] (needs PyPI's torch,
+transformers, safetensors).
 
-Each folder is a small random LlamaForCausalLM with weights in bfloat16, and golden.safetensors, what transformers makes
-of them in float32: input_ids [2, T], logits [2, T, tokens], generated = the greedy continuation of the first half of row
-0, hidden_1 = the residual stream after the first layer.
+Each folder is a small random LlamaForCausalLM or OPTForCausalLM with weights in bfloat16, and golden.safetensors, what
+transformers makes of them in float32: input_ids [2, T], logits [2, T, tokens], generated = the greedy continuation of
+the first half of row 0, hidden_1 = the residual stream after the first layer.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 LENGTH = 72  # more than a block of keys and values
 LLAMA3 = {
@@ -59,6 +60,20 @@ COMMON = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+OPT = {
+    "hidden_size": 32,
+    "word_embed_proj_dim": 32,
+    "ffn_dim": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 64,
+    "max_position_embeddings": 128,
+    "init_std": 0.2,
+    "dropout": 0.0,
+    "bos_token_id": 2,
+    "eos_token_id": 2,
+    "pad_token_id": 1,
+}
 
 
 def randomize(model):
@@ -71,9 +86,15 @@ def randomize(model):
         parameter.data = parameter.data.bfloat16().float()
 
 
-def write(folder, name, options):
+def model_of(name):
+    if name == "opt-tiny":
+        return OPTForCausalLM(OPTConfig(**OPT))
+    return LlamaForCausalLM(LlamaConfig(**(COMMON | CASES[name])))
+
+
+def write(folder, name):
     torch.manual_seed(sum(name.encode()))
-    model = LlamaForCausalLM(LlamaConfig(**(COMMON | options))).eval()
+    model = model_of(name).eval()
     randomize(model)
     ids = torch.randint(0, COMMON["vocab_size"], (2, LENGTH))
     with torch.no_grad():
@@ -104,10 +125,10 @@ def spell_as_before(path):
 
 def main():
     torch.set_num_threads(1)
-    for name, options in CASES.items():
+    for name in sys.argv[2:] or [*CASES, "opt-tiny"]:
         folder = Path(sys.argv[1]) / name
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder, name, options)
+        write(folder, name)
 
 
 if __name__ == "__main__":
