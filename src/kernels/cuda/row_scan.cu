@@ -1,6 +1,6 @@
-// A thread is a channel with all of its states in registers. Its block goes through a sequence's rows in tiles, which
-// asynchronous copies bring into shared memory a tile ahead, and which its threads share B and C of; y takes z's place
-// there and leaves in whole lines.
+// Two lanes are two channels, each with half of their states in registers. A block goes through a sequence's rows in
+// tiles, which asynchronous copies bring into shared memory a tile ahead, and which its threads share B and C of; y
+// takes z's place there and leaves in whole lines.
 //
 // What bounds it are exponentials, 16 a channel and row on a unit that takes four a cycle of a scheduler. kOnFma of
 // them are therefore polynomials, which the other units have time for.
@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/sequences.cuh"
 #include "kernels/cuda/stored_state.cuh"
 
@@ -24,8 +25,8 @@ using Narrow = __nv_bfloat16;
 constexpr int kThreads = 128;
 constexpr int kBlocks = 5;  // of a multiprocessor: 16 sequences of 5120 channels are at work all at once
 constexpr int kStates = static_cast<int>(kMostScanStates);
-constexpr int kUnits = 2;  // of 16 bytes, of a matrix's tile, a thread
-constexpr int kSums = 4;
+constexpr int kOwn = kStates / 2;  // of a channel, that a thread keeps
+constexpr int kUnits = 2;          // of 16 bytes, of a matrix's tile, a thread
 constexpr float kLog2e = 1.4426950408889634F;
 constexpr float kLn2 = 0.6931471805599453F;
 
@@ -84,16 +85,6 @@ __device__ inline void put(Narrow& to, float v) {
   to = __float2bfloat16_rn(v);
 }
 
-/// Copies 16 bytes, or zeros.
-__device__ inline void copy_unit(void* to, const void* from, bool there) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const int bytes = there ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
-}
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.wait_all;" ::: "memory");
-}
-
 /// 2^v for v <= 0 without the unit for it, as the power of v * (1 +- 2e-5); v below -126 counts as that.
 __device__ inline float polynomial_power_of_2(float v) {
   constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: what is added to it is rounded to a whole number
@@ -118,50 +109,60 @@ __device__ inline float quick_softplus(float v) {
   return v > 20.0F ? v : e < kSmall ? small : log2 * kLn2;
 }
 
-/// A channel, on its way through a sequence's rows.
-struct Channel {
-  float H[kStates], a[kStates];
-  float bias, skip;
-  float steps = 0;  // their sum
+/// What a thread has of two channels, its own and that of the lane beside it, on their way through a sequence's rows:
+/// half of their states, for so the two lanes read B and C half as often.
+struct Channels {
+  float H[2][kOwn], a[2][kOwn];
+  float bias, skip;  // of its own, as all that follows
+  float steps = 0;   // their sum
+
+  /// The first of its states.
+  static __device__ int first() { return static_cast<int>(threadIdx.x) % 2 * kOwn; }
 };
+
+__device__ inline float of_other(float v) {
+  return __shfl_xor_sync(kAllLanes, v, 1);
+}
 
 /// The rows of a tile in shared memory. kOutputs: with y, which takes z's place.
 template <class E, bool kOutputs, bool kWeighted>
-__device__ inline void run(Channel& channel, Tile<E>& tile, int rows) {
+__device__ inline void run(Channels& channels, Tile<E>& tile, int rows) {
   const int d = static_cast<int>(threadIdx.x);
 #pragma unroll 4
   for (int r = 0; r < rows; ++r) {
     float dt = widen(tile.dt[r][d]);
-    if constexpr (kIsGated<E>) dt = quick_softplus(dt + channel.bias);
+    if constexpr (kIsGated<E>) dt = quick_softplus(dt + channels.bias);
     const float x = widen(tile.x[r][d]);
-    const float step = kWeighted ? dt * tile.multiplicity[r] : dt, input = dt * x;
-    const auto* const b = reinterpret_cast<const float4*>(tile.bc[r]);
+    const float own_step = kWeighted ? dt * tile.multiplicity[r] : dt, own_input = dt * x;
+    const float step[2] = {own_step, of_other(own_step)}, input[2] = {own_input, of_other(own_input)};
+    const auto* const b = reinterpret_cast<const float4*>(tile.bc[r] + Channels::first());
     const auto* const c = b + kStates / 4;
-    float sums[kSums] = {channel.skip * x};
+    float sums[2][2] = {{channels.skip * x}};
 #pragma unroll
-    for (int i = 0; i < kStates; i += 4) {
+    for (int i = 0; i < kOwn; i += 4) {
       const float4 four_b = b[i / 4];
       const float B[4] = {four_b.x, four_b.y, four_b.z, four_b.w};
+      float4 four_c{};
+      if constexpr (kOutputs) four_c = c[i / 4];
+      const float C[4] = {four_c.x, four_c.y, four_c.z, four_c.w};
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        const float v = step * channel.a[i + k];
-        const bool on_fma = (i + k) % 4 == 3 && (i + k) / 4 < kOnFma<E>;
-        const float decay = on_fma ? polynomial_power_of_2(v) : power_of_2(v);
-        channel.H[i + k] = decay * channel.H[i + k] + input * B[k];
-      }
-      if constexpr (kOutputs) {
-        const float4 four_c = c[i / 4];
-        const float C[4] = {four_c.x, four_c.y, four_c.z, four_c.w};
 #pragma unroll
-        for (int k = 0; k < 4; ++k) sums[k] += C[k] * channel.H[i + k];
+        for (int which = 0; which < 2; ++which) {
+          float& H = channels.H[which][i + k];
+          const float v = step[which] * channels.a[which][i + k];
+          const bool on_fma = k == 3 && i / 2 + which < kOnFma<E>;
+          H = (on_fma ? polynomial_power_of_2(v) : power_of_2(v)) * H + input[which] * B[k];
+          if constexpr (kOutputs) sums[which][k % 2] += C[k] * H;
+        }
       }
     }
     if constexpr (kOutputs) {
-      float y = sums[0] + sums[1] + (sums[2] + sums[3]);
+      float y = sums[0][0] + sums[0][1] + of_other(sums[1][0] + sums[1][1]);
       if constexpr (kIsGated<E>) y *= silu(widen(tile.z[r][d]));
       put(tile.z[r][d], y);
     } else {
-      channel.steps += step;
+      channels.steps += own_step;
     }
   }
 }
@@ -238,7 +239,7 @@ class Tiles {
 
 /// The rows [first, last) of a sequence, first < last.
 template <class E, bool kOutputs, bool kWeighted>
-__device__ inline void go_through(const RowScan<E>& scan, int first, int last, Channel& channel, Tile<E> (&room)[2]) {
+__device__ inline void go_through(const RowScan<E>& scan, int first, int last, Channels& channels, Tile<E> (&room)[2]) {
   constexpr int kTile = Tile<E>::kRows;
   Tiles<E, kOutputs, kWeighted> tiles(scan, static_cast<int>(blockIdx.x) * kThreads);
   tiles.fetch(room[0], first, last);
@@ -253,7 +254,7 @@ __device__ inline void go_through(const RowScan<E>& scan, int first, int last, C
     }
     const bool more = begin + kTile < last;
     if (more) tiles.fetch(other, begin + kTile, last);
-    run<E, kOutputs, kWeighted>(channel, room[now], min(kTile, last - begin));
+    run<E, kOutputs, kWeighted>(channels, room[now], min(kTile, last - begin));
     if (more) {
       tiles.put(other);
     } else if constexpr (kOutputs) {
@@ -263,50 +264,62 @@ __device__ inline void go_through(const RowScan<E>& scan, int first, int last, C
   }
 }
 
+/// body(the state in registers, its number, its channel) for a thread's states. `d`: its own channel; channels come in
+/// pairs.
+template <class Body>
+__device__ inline void for_states(float (&H)[2][kOwn], int d, Body body) {
+#pragma unroll
+  for (int which = 0; which < 2; ++which) {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) body(H[which][i], Channels::first() + i, d ^ which);
+  }
+}
+
 template <class T, class E>
 __device__ inline void load_state(const Chunked<E>& chunked, const SequenceTable& table, int s, int d,
-                                  Channel& channel) {
+                                  Channels& channels) {
   const StoredState<T> state{static_cast<T*>(table.states[s]), table.key(s)};
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    if (i < chunked.scan.states) channel.H[i] = state.get(static_cast<std::int64_t>(i) * chunked.scan.channels + d);
-  }
+  for_states(channels.H, d, [&](float& H, int n, int of) {
+    if (n < chunked.scan.states) H = state.get(static_cast<std::int64_t>(n) * chunked.scan.channels + of);
+  });
 }
 
 template <class T, class E>
 __device__ inline void store_state(const Chunked<E>& chunked, const SequenceTable& table, int s, int d,
-                                   const Channel& channel) {
+                                   Channels& channels) {
   const StoredState<T> state{static_cast<T*>(table.states[s]), table.key(s)};
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    if (i >= chunked.scan.states) continue;
-    state.set(static_cast<std::int64_t>(i) * chunked.scan.channels + d, static_cast<std::uint32_t>(d),
-              static_cast<std::uint32_t>(i), channel.H[i]);
-  }
+  for_states(channels.H, d, [&](float H, int n, int of) {
+    if (n >= chunked.scan.states) return;
+    state.set(static_cast<std::int64_t>(n) * chunked.scan.channels + of, static_cast<std::uint32_t>(of),
+              static_cast<std::uint32_t>(n), H);
+  });
 }
 
 /// The state that a chunk begins with.
 template <class E>
-__device__ inline void gather(const Chunked<E>& chunked, int sequence_begin, int chunk, int d, Channel& channel) {
+__device__ inline void gather(const Chunked<E>& chunked, int sequence_begin, int chunk, int d, Channels& channels) {
   constexpr float kNothingIsLeft = -200;  // also where a sum of steps is infinite
   for (int before = 0; before < chunk; ++before) {
     const ChunkEnd end(chunked, sequence_begin, before);
-    const float steps = end.steps[d];
+    const float steps[2] = {end.steps[d], end.steps[d ^ 1]};
 #pragma unroll
-    for (int i = 0; i < kStates; ++i) {
-      const float decay = power_of_2(fmaxf(steps * channel.a[i], kNothingIsLeft));
-      channel.H[i] = decay * channel.H[i] + end.state[static_cast<std::int64_t>(i) * chunked.scan.channels + d];
+    for (int which = 0; which < 2; ++which) {
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) {
+        const std::int64_t n = Channels::first() + i;
+        const float decay = power_of_2(fmaxf(steps[which] * channels.a[which][i], kNothingIsLeft));
+        channels.H[which][i] = decay * channels.H[which][i] + end.state[n * chunked.scan.channels + (d ^ which)];
+      }
     }
   }
 }
 
 template <class E>
-__device__ inline void leave_end(const Chunked<E>& chunked, int sequence_begin, int chunk, int d,
-                                 const Channel& channel) {
+__device__ inline void leave_end(const Chunked<E>& chunked, int sequence_begin, int chunk, int d, Channels& channels) {
   const ChunkEnd end(chunked, sequence_begin, chunk);
-  end.steps[d] = channel.steps;
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) end.state[static_cast<std::int64_t>(i) * chunked.scan.channels + d] = channel.H[i];
+  end.steps[d] = channels.steps;
+  for_states(channels.H, d,
+             [&](float H, int n, int of) { end.state[static_cast<std::int64_t>(n) * chunked.scan.channels + of] = H; });
 }
 
 /// A block takes kThreads channels of a chunk of a sequence. kAgain: the second time, all chunks but the first.
@@ -326,31 +339,29 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   const bool mine = d_wanted < chunked.scan.channels;
   const int d = mine ? d_wanted : chunked.scan.channels - 1;  // the last threads keep up, and write nothing
 
-  Channel channel;
-#pragma unroll
-  for (int i = 0; i < kStates; ++i) {
-    channel.H[i] = 0;
-    channel.a[i] = i < chunked.scan.states ? chunked.scan.A.row(i)[d] * kLog2e : 0.0F;
-  }
-  channel.bias = kIsGated<E> ? chunked.scan.dt_bias[d] : 0.0F;
-  channel.skip = chunked.scan.D == nullptr ? 0.0F : chunked.scan.D[d];
+  Channels channels{};
+  for_states(channels.a, d, [&](float& a, int n, int of) {
+    if (n < chunked.scan.states) a = chunked.scan.A.row(n)[of] * kLog2e;
+  });
+  channels.bias = kIsGated<E> ? chunked.scan.dt_bias[d] : 0.0F;
+  channels.skip = chunked.scan.D == nullptr ? 0.0F : chunked.scan.D[d];
   if (kAgain) {
-    gather(chunked, table.offsets[s], chunk, d, channel);
+    gather(chunked, table.offsets[s], chunk, d, channels);
   } else if (chunk == 0) {
-    chunked.rounded ? load_state<Narrow>(chunked, table, s, d, channel)
-                    : load_state<float>(chunked, table, s, d, channel);
+    chunked.rounded ? load_state<Narrow>(chunked, table, s, d, channels)
+                    : load_state<float>(chunked, table, s, d, channels);
   }
   if (kAgain || chunk == 0) {
-    go_through<E, true, kWeighted>(chunked.scan, first, last, channel, room);
+    go_through<E, true, kWeighted>(chunked.scan, first, last, channels, room);
   } else {
-    go_through<E, false, kWeighted>(chunked.scan, first, last, channel, room);
+    go_through<E, false, kWeighted>(chunked.scan, first, last, channels, room);
   }
   if (!mine) return;
   if (is_last) {
-    chunked.rounded ? store_state<Narrow>(chunked, table, s, d, channel)
-                    : store_state<float>(chunked, table, s, d, channel);
+    chunked.rounded ? store_state<Narrow>(chunked, table, s, d, channels)
+                    : store_state<float>(chunked, table, s, d, channels);
   } else if (!kAgain) {
-    leave_end(chunked, table.offsets[s], chunk, d, channel);
+    leave_end(chunked, table.offsets[s], chunk, d, channels);
   }
 }
 
