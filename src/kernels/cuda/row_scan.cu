@@ -2,8 +2,8 @@
 // tiles, which asynchronous copies bring into shared memory a tile ahead, and which its threads share B and C of; y
 // takes z's place there and leaves in whole lines.
 //
-// What bounds it are exponentials, 16 a channel and row on a unit that takes four a cycle of a scheduler. kOnFma of
-// them are therefore polynomials, which the other units have time for.
+// What bounds it are exponentials, 16 a channel and row on a unit that takes four a cycle of a scheduler, and the
+// instructions around them, which are nearly as many cycles. (Polynomials for some of the 16: tried, no faster.)
 //
 // Where channels times sequences do not fill the device, rows are cut into chunks: a first kernel takes the first chunk
 // as it is, and of the others (but the last) only their ends, from states of zero, and what they decay by; in a second
@@ -33,10 +33,6 @@ constexpr float kLn2 = 0.6931471805599453F;
 /// In bfloat16 softplus and the gate are part of it.
 template <class E>
 constexpr bool kIsGated = std::is_same_v<E, Narrow>;
-
-/// Exact to rounding in float32.
-template <class E>
-constexpr int kOnFma = kIsGated<E> ? 3 : 0;
 
 template <class E>
 struct Chunked {
@@ -85,20 +81,6 @@ __device__ inline void put(Narrow& to, float v) {
   to = __float2bfloat16_rn(v);
 }
 
-/// 2^v for v <= 0 without the unit for it, as the power of v * (1 +- 2e-5); v below -126 counts as that.
-__device__ inline float polynomial_power_of_2(float v) {
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: what is added to it is rounded to a whole number
-  v = fmaxf(v, -126.0F);
-  const float rounded = v + kRound;
-  const float f = v - (rounded - kRound);  // in [-1/2, 1/2]
-  float p = 9.6567103e-3F;
-  p = p * f + 5.5838282e-2F;
-  p = p * f + 0.24022530F;
-  p = p * f + 0.69313673F;
-  p = p * f + 1.0F;
-  return __int_as_float(__float_as_int(p) + (__float_as_int(rounded) << 23));
-}
-
 /// softplus(v) to 1e-5 of it.
 __device__ inline float quick_softplus(float v) {
   constexpr float kSmall = 1.0F / 64;
@@ -128,7 +110,7 @@ __device__ inline float of_other(float v) {
 template <class E, bool kOutputs, bool kWeighted>
 __device__ inline void run(Channels& channels, Tile<E>& tile, int rows) {
   const int d = static_cast<int>(threadIdx.x);
-#pragma unroll 4
+#pragma unroll 8
   for (int r = 0; r < rows; ++r) {
     float dt = widen(tile.dt[r][d]);
     if constexpr (kIsGated<E>) dt = quick_softplus(dt + channels.bias);
@@ -150,9 +132,7 @@ __device__ inline void run(Channels& channels, Tile<E>& tile, int rows) {
 #pragma unroll
         for (int which = 0; which < 2; ++which) {
           float& H = channels.H[which][i + k];
-          const float v = step[which] * channels.a[which][i + k];
-          const bool on_fma = k == 3 && i / 2 + which < kOnFma<E>;
-          H = (on_fma ? polynomial_power_of_2(v) : power_of_2(v)) * H + input[which] * B[k];
+          H = power_of_2(step[which] * channels.a[which][i + k]) * H + input[which] * B[k];
           if constexpr (kOutputs) sums[which][k % 2] += C[k] * H;
         }
       }
