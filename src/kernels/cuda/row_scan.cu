@@ -23,7 +23,9 @@ namespace {
 using Narrow = __nv_bfloat16;
 
 constexpr int kThreads = 128;
-constexpr int kBlocks = 5;  // of a multiprocessor: 16 sequences of 5120 channels are at work all at once
+// Of a multiprocessor. With five all of 16 sequences of 5120 channels are at work at once, but with too few registers
+// to be as fast: those that are left over in the end go alone.
+constexpr int kBlocks = 4;
 constexpr int kStates = static_cast<int>(kMostScanStates);
 constexpr int kOwn = kStates / 2;  // of a channel, that a thread keeps
 constexpr int kUnits = 2;          // of 16 bytes, of a matrix's tile, a thread
