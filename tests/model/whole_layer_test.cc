@@ -160,8 +160,14 @@ TEST_P(WholeLayers, AreTheLayersOpByOp) {
   MOLT_NEEDS_BACKEND("cuda");
   const ModelCore there = make_model(GetParam(), "cuda"), here = make_model(GetParam(), "cpu");
   for (const DType ssm : {DType::f32, DType::bf16}) {
-    for (const std::vector<std::int64_t>& lengths :
-         {std::vector<std::int64_t>{40, 1, 200, 3}, {2, 70}, {5, 1, 2}, {1}, {1, 1, 1}, {1, 1, 1, 1, 1, 1, 1}}) {
+    for (const std::vector<std::int64_t>& lengths : {std::vector<std::int64_t>{40, 1, 200, 3},
+                                                     {2, 70},
+                                                     {5, 1, 2},
+                                                     {1},
+                                                     {1, 1, 1},
+                                                     {1, 1, 1, 1, 1, 1, 1},
+                                                     std::vector<std::int64_t>(12, 1),
+                                                     std::vector<std::int64_t>(16, 1)}) {
       check(there, here, {lengths, ssm});
     }
   }
@@ -175,21 +181,20 @@ TEST_P(WholeLayers, AreTheSameWithLongSequencesAndWithRowsThatStandForSeveral) {
   check(there, here, {{30, 390, 1}, DType::f32, true});
 }
 
-INSTANTIATE_TEST_SUITE_P(Extents, WholeLayers,
-                         testing::Values(Extents{64, 16, 24, 1}, Extents{128, 64, 128, 1}, Extents{192, 48, 64, 2},
-                                         Extents{128, 64, 128, 1, 8}, Extents{192, 48, 64, 2, 4},
-                                         Extents{64, 8, 16, 1, 16, "mamba"}, Extents{96, 24, 9, 1, 16, "mamba"},
-                                         Extents{256, 16, 16, 1, 16, "mamba"}, Extents{1024, 64, 16, 1, 16, "mamba"},
-                                         Extents{256, 64, 16, 1, 8, "mamba"}, Extents{256, 64, 16, 1, 4, "mamba"},
-                                         Extents{128, 40, 16, 1, 16, "falcon_mamba"},
-                                         Extents{256, 64, 16, 1, 8, "falcon_mamba"}),
-                         [](const auto& test) {
-                           const Extents& e = test.param;
-                           std::string name =
-                               (e.type == "mamba2" ? "cuda_" : e.type + "_cuda_") + std::to_string(e.width);
-                           if (e.bits != 16) name += "_int" + std::to_string(e.bits);
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Extents, WholeLayers,
+    testing::Values(Extents{64, 16, 24, 1}, Extents{128, 64, 128, 1}, Extents{192, 48, 64, 2}, Extents{256, 64, 128, 1},
+                    Extents{512, 16, 64, 1}, Extents{128, 64, 128, 1, 8}, Extents{192, 48, 64, 2, 4},
+                    Extents{64, 8, 16, 1, 16, "mamba"}, Extents{96, 24, 9, 1, 16, "mamba"},
+                    Extents{256, 16, 16, 1, 16, "mamba"}, Extents{1024, 64, 16, 1, 16, "mamba"},
+                    Extents{256, 64, 16, 1, 8, "mamba"}, Extents{256, 64, 16, 1, 4, "mamba"},
+                    Extents{128, 40, 16, 1, 16, "falcon_mamba"}, Extents{256, 64, 16, 1, 8, "falcon_mamba"}),
+    [](const auto& test) {
+      const Extents& e = test.param;
+      std::string name = (e.type == "mamba2" ? "cuda_" : e.type + "_cuda_") + std::to_string(e.width);
+      if (e.bits != 16) name += "_int" + std::to_string(e.bits);
+      return name;
+    });
 
 }  // namespace
 }  // namespace molt
