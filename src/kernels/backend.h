@@ -31,6 +31,7 @@
 #include <string_view>
 
 #include "kernels/kv_cache.h"
+#include "kernels/mamba1_layer.h"
 #include "kernels/mamba2_layer.h"
 #include "kernels/random_rounding.h"
 #include "molt/types.h"
@@ -198,10 +199,16 @@ class Backend {
                    Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
                    Matrix<float> y) const = 0;
 
-  /// A Mamba-2 layer as a whole, where a backend gains by taking its ops together: with rows that pass between them in
+  /// A Mamba-1 layer as a whole, where a backend gains by taking its ops together: with rows that pass between them in
   /// the precision of its products, say. False, and nothing is done, where it does not; then it goes op by op. The
-  /// stream is changed as `stream` says. `conv_states`: as of causal_conv; `rows`: as of ssd, all wanted. Scratch
+  /// stream is changed as `stream` says. `conv_states`: as of causal_conv; `rows`: as of the scan, all wanted. Scratch
   /// memory comes from `arena` and is not given back.
+  virtual bool mamba1_layer(const Mamba1Layer& /*layer*/, const LayerStream& /*stream*/,
+                            std::span<float* const> /*conv_states*/, const ScanRows& /*rows*/, Arena& /*arena*/) const {
+    return false;
+  }
+
+  /// The same of a Mamba-2 layer.
   virtual bool mamba2_layer(const Mamba2Layer& /*layer*/, const LayerStream& /*stream*/,
                             std::span<float* const> /*conv_states*/, const ScanRows& /*rows*/, Arena& /*arena*/) const {
     return false;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/layer_stream.h"
 #include "tensor/tensor.h"
 
 namespace molt {
@@ -28,13 +29,6 @@ struct Mamba2Layer {
   std::int64_t gate_norm_group;
   bool norm_before_gate;
   const PackedMatrix* out_proj;
-};
-
-/// The residual stream that a layer reads and adds to. Where it stands: residual, or residual + h with `h_pending`.
-struct LayerStream {
-  Matrix<float> residual, h;  // [T, d_model]
-  bool h_pending;
-  bool leaves_h;  // whether what the layer adds is to be pending in h behind it; else it is added to residual
 };
 
 }  // namespace molt

@@ -161,6 +161,25 @@ void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<
        [&] { timed_->ssd(x, dt, A, B, C, groups, D, rows, y); });
 }
 
+bool TimedBackend::mamba1_layer(const Mamba1Layer& layer, const LayerStream& stream,
+                                std::span<float* const> conv_states, const ScanRows& rows, Arena& arena) const {
+  const auto start = std::chrono::steady_clock::now();
+  if (!timed_->mamba1_layer(layer, stream, conv_states, rows, arena)) return false;
+  timed_->finish();
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  // The stream in and out, weights and states; products, the scan's recurrence, and little else.
+  const double inner = real(layer.A.cols), states = real(layer.A.rows);
+  double bytes = kFloat * (2 * elements(stream.residual) + 2 * states_of(rows) * inner * states);
+  double flops_a_row = inner * (7 * states + 2 * real(layer.conv_weight.rows) + 2 * kSilu + kSoftplus);
+  for (const PackedMatrix* w : {layer.in_proj, layer.x_proj, layer.dt_proj, layer.out_proj}) {
+    bytes += real(w->bytes());
+    flops_a_row += 2 * real(w->out_features()) * real(w->in_features());
+  }
+  count("mamba1_layer", {stream.residual.cols, layer.A.cols}, {bytes, real(stream.residual.rows) * flops_a_row},
+        seconds);
+  return true;
+}
+
 bool TimedBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream,
                                 std::span<float* const> conv_states, const ScanRows& rows, Arena& arena) const {
   const auto start = std::chrono::steady_clock::now();

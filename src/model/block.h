@@ -124,7 +124,8 @@ class Block {
                        const ScanView& scan = {}) const = 0;
 
   /// The norm before the block and the block, on a stream: for blocks and backends that take these together where all
-  /// rows run in full (Backend::mamba2_layer). False, and nothing is done, elsewhere. input.x is not used.
+  /// rows run in full (Backend::mamba1_layer, mamba2_layer). False, and nothing is done, elsewhere. input.x is not
+  /// used.
   virtual bool forward_layer(const Backend& /*backend*/, const LayerNorm& /*norm*/, const LayerStream& /*stream*/,
                              const BlockInput& /*input*/, Arena& /*arena*/) const {
     return false;

@@ -218,19 +218,24 @@ std::string label(const std::vector<std::int64_t>& lengths) {
   return text + "]";
 }
 
-/// A case of every batch; `make` gives the problem for a number of rows.
+/// A case of a batch; `make` gives the problem for a number of rows.
+template <class Make>
+void add_batch_case(std::vector<Case>& cases, const std::string& name, double tolerance,
+                    const std::vector<std::int64_t>& lengths, Make make) {
+  const auto run = [=](const Backend& backend) {
+    const auto problem = make(offsets_of(lengths).back());
+    const auto result = problem.run_batch(backend, lengths);
+    Outputs outputs{{result.y}, result.intact};
+    outputs.arrays.insert(outputs.arrays.end(), result.states.begin(), result.states.end());
+    return outputs;
+  };
+  cases.push_back({name + " " + label(lengths), run, tolerance});
+}
+
+/// A case of every batch.
 template <class Make>
 void add_sequence_cases(std::vector<Case>& cases, const std::string& name, double tolerance, Make make) {
-  for (const auto& lengths : kBatches) {
-    const auto run = [=](const Backend& backend) {
-      const auto problem = make(offsets_of(lengths).back());
-      const auto result = problem.run_batch(backend, lengths);
-      Outputs outputs{{result.y}, result.intact};
-      outputs.arrays.insert(outputs.arrays.end(), result.states.begin(), result.states.end());
-      return outputs;
-    };
-    cases.push_back({name + " " + label(lengths), run, tolerance});
-  }
+  for (const auto& lengths : kBatches) add_batch_case(cases, name, tolerance, lengths, make);
 }
 
 const std::vector<ScanOptions> kScanOptions{
@@ -261,6 +266,11 @@ void add_sequence_cases(std::vector<Case>& cases) {
     for (const Extent e : {Extent{16, 1}, {16, 16}, {16, 37}, {16, 100}, {1, 5}, {7, 33}, {64, 20}}) {
       add_sequence_cases(cases, "selective_scan N=" + std::to_string(e.rows) + " Di=" + std::to_string(e.cols) + steps,
                          1e-5, [=](std::int64_t rows) { return ScanProblem(rows, e.cols, e.rows, options); });
+    }
+    // Long enough for a device to cut it in time.
+    for (const auto& lengths : std::vector<std::vector<std::int64_t>>{{400}, {30, 0, 351, 1, 65}}) {
+      add_batch_case(cases, "selective_scan N=16 Di=132" + steps, 1e-5, lengths,
+                     [=](std::int64_t rows) { return ScanProblem(rows, 132, 16, options); });
     }
     for (const SsdExtents e : {SsdExtents{1, 64, 128, 1},
                                {2, 64, 16, 1},

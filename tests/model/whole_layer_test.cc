@@ -17,77 +17,114 @@ namespace {
 /// Leaves every row where it is. One that wants to see each scan has layers go op by op.
 class Onlooker final : public Router {
  public:
-  Onlooker(Offsets offsets, bool looks) : offsets_(offsets), looks_(looks) {}
-  LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override { return {offsets_}; }
+  Onlooker(Offsets offsets, bool looks, const float* multiplicity)
+      : offsets_(offsets), looks_(looks), multiplicity_(multiplicity) {}
+  LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override {
+    return {.offsets = offsets_, .multiplicity = multiplicity_};
+  }
   ScanSides looks_at(std::int64_t /*layer*/) const override { return {.output = looks_, .input = looks_}; }
   void leave(std::int64_t /*layer*/, const Block& /*block*/, const ScanView& /*scan*/, Stream& /*stream*/) override {}
 
  private:
   Offsets offsets_;
   bool looks_;
+  const float* multiplicity_;
+};
+
+/// Random weights with which each op changes what passes through it by as much as a trained model's would.
+class LivelyWeights final : public WeightSource {
+ public:
+  std::optional<Tensor> find(const std::string& name, const Shape& shape) const override {
+    const std::optional<Tensor> stored = random_.find(name, shape);
+    constexpr double kStored = 0.02;  // the deviation of RandomWeights
+    double deviation = kStored;
+    if (name.ends_with("_proj.weight")) deviation = 1 / std::sqrt(static_cast<double>(shape.back()));
+    if (name.ends_with("conv1d.weight")) deviation = 0.5;
+    const Tensor scaled = stored->to_f32();
+    for (std::int64_t i = 0; i < scaled.size(); ++i) scaled.as<float>()[i] *= static_cast<float>(deviation / kStored);
+    return scaled.to_bf16();
+  }
+  bool has(const std::string& name) const override { return random_.has(name); }
+  std::vector<std::string> names() const override { return random_.names(); }
+  std::string description() const override { return random_.description(); }
+
+ private:
+  RandomWeights random_{"a test", 5};
 };
 
 struct Extents {
-  std::int64_t width, head_dim, states, groups;
+  std::int64_t width;
+  std::int64_t head_dim;  // of Mamba-2; of Mamba-1 the rank of dt
+  std::int64_t states, groups;
   int bits = 16;  // of the weights: bfloat16, or quantized
+  std::string type = "mamba2";
 };
 
 /// Two layers, random.
 ModelCore make_model(const Extents& e, const std::string& backend) {
-  const Json config{{"model_type", "mamba2"},
-                    {"hidden_size", e.width},
-                    {"num_hidden_layers", 2},
-                    {"vocab_size", 50},
-                    {"head_dim", e.head_dim},
-                    {"num_heads", 2 * e.width / e.head_dim},
-                    {"state_size", e.states},
-                    {"n_groups", e.groups},
-                    {"expand", 2},
-                    {"tie_word_embeddings", false},
-                    {"layer_norm_epsilon", 1e-5}};
+  Json config{{"model_type", e.type},         {"hidden_size", e.width},
+              {"num_hidden_layers", 2},       {"vocab_size", 50},
+              {"state_size", e.states},       {"expand", 2},
+              {"tie_word_embeddings", false}, {"layer_norm_epsilon", 1e-5}};
+  if (e.type == "mamba2") {
+    config["head_dim"] = e.head_dim;
+    config["num_heads"] = 2 * e.width / e.head_dim;
+    config["n_groups"] = e.groups;
+  } else {
+    config["time_step_rank"] = e.head_dim;
+  }
   const auto plan = e.bits == 16 ? std::nullopt : std::optional(QuantizationPlan{{e.bits, e.bits == 4 ? 64 : 0}});
-  return {read_model_spec(config, "a test", true),
-          RandomWeights("a test", 5),
-          make_backend(backend),
-          DType::bf16,
-          DType::f32,
-          plan};
+  return {
+      read_model_spec(config, "a test", true), LivelyWeights(), make_backend(backend), DType::bf16, DType::f32, plan};
 }
 
 enum class Way { whole, whole_with_h, op_by_op };
 
-/// The stream behind the last layer, then the states, of two passes over sequences of the given lengths.
-std::vector<float> run(const ModelCore& model, const std::vector<std::int64_t>& lengths, DType ssm, Way way) {
+struct Passes {
+  std::vector<std::int64_t> lengths;  // of the sequences
+  DType ssm;
+  bool weighted = false;  // rows stand for several
+};
+
+/// What two passes leave: the stream behind the last layer, of both; the states, part by part.
+std::vector<std::vector<float>> run(const ModelCore& model, const Passes& what, Way way) {
   const Memory& memory = model.backend().memory();
-  const std::int64_t bytes = model.state_layout(ssm).bytes;
+  const StateLayout layout = model.state_layout(what.ssm);
   std::vector<std::shared_ptr<std::byte>> states;
   std::vector<std::byte*> pointers;
   std::vector<std::int64_t> offsets{0}, seen;
   std::vector<TokenId> ids;
-  for (const std::int64_t length : lengths) {
-    states.push_back(memory.allocate(bytes));
+  for (const std::int64_t length : what.lengths) {
+    states.push_back(memory.allocate(layout.bytes));
     pointers.push_back(states.back().get());
-    memory.clear(pointers.back(), bytes);
+    memory.clear(pointers.back(), layout.bytes);
     offsets.push_back(offsets.back() + length);
     seen.push_back(0);
     for (std::int64_t i = 0; i < length; ++i) ids.push_back(static_cast<TokenId>((7 * i * i + 3 * length) % 50));
   }
-  std::vector<float> result;
+  std::vector<float> multiplicity;
+  for (std::int64_t t = 0; t < offsets.back(); ++t) multiplicity.push_back(static_cast<float>(1 + t % 3));
+  std::vector<std::vector<float>> result(1 + layout.parts.size());
   for (int pass = 0; pass < 2; ++pass) {
     Arena arena(memory);
-    Onlooker router(offsets, way == Way::op_by_op);
-    const Stream stream = model.forward({.ids = ids, .offsets = offsets, .states = pointers, .ssm = ssm, .seen = seen},
-                                        arena, way == Way::whole ? nullptr : &router);
+    Onlooker router(offsets, way == Way::op_by_op, what.weighted ? multiplicity.data() : nullptr);
+    const bool has_router = way != Way::whole || what.weighted;
+    const Stream stream =
+        model.forward({.ids = ids, .offsets = offsets, .states = pointers, .ssm = what.ssm, .seen = seen}, arena,
+                      has_router ? &router : nullptr);
     const Tensor residual = memory.fetch(stream.residual), h = memory.fetch(stream.h);
-    for (std::int64_t i = 0; i < residual.size(); ++i) result.push_back(residual.as<float>()[i] + h.as<float>()[i]);
+    for (std::int64_t i = 0; i < residual.size(); ++i) {
+      result[0].push_back(residual.as<float>()[i] + h.as<float>()[i]);
+    }
   }
   for (const std::byte* state : pointers) {
-    std::vector<std::byte> there(static_cast<std::size_t>(bytes));
-    memory.download(state, there.data(), bytes);
-    for (const StateLayout::Part& part : model.state_layout(ssm).parts) {
+    std::vector<std::byte> there(static_cast<std::size_t>(layout.bytes));
+    memory.download(state, there.data(), layout.bytes);
+    for (std::size_t i = 0; i < layout.parts.size(); ++i) {
+      const StateLayout::Part& part = layout.parts[i];
       const Tensor values =
           Tensor(part.dtype, {element_count(part.shape)}, there.data() + part.offset, nullptr).to_f32();
-      result.insert(result.end(), values.as<float>(), values.as<float>() + values.size());
+      result[1 + i].insert(result[1 + i].end(), values.as<float>(), values.as<float>() + values.size());
     }
   }
   return result;
@@ -103,31 +140,61 @@ double distance(const std::vector<float>& got, const std::vector<float>& want) {
   return got.size() == want.size() ? std::sqrt(apart / size) : INFINITY;
 }
 
-class WholeLayers : public testing::TestWithParam<Extents> {};
+class WholeLayers : public testing::TestWithParam<Extents> {
+ protected:
+  void check(const ModelCore& there, const ModelCore& here, const Passes& what) {
+    const auto want = run(here, what, Way::whole);
+    for (const Way way : {Way::op_by_op, Way::whole, Way::whole_with_h}) {
+      const auto got = run(there, what, way);
+      for (std::size_t part = 0; part < want.size(); ++part) {
+        // With quantized weights the CPU rounds inputs to 8 bits.
+        EXPECT_LT(distance(got[part], want[part]), GetParam().bits == 16 ? 0.02 : 0.05)
+            << what.lengths.size() << " sequences, the first of " << what.lengths[0] << ", " << name_of(what.ssm)
+            << (what.weighted ? ", weighted" : "") << ", way " << static_cast<int>(way) << ", part " << part;
+      }
+    }
+  }
+};
 
 TEST_P(WholeLayers, AreTheLayersOpByOp) {
   MOLT_NEEDS_BACKEND("cuda");
   const ModelCore there = make_model(GetParam(), "cuda"), here = make_model(GetParam(), "cpu");
   for (const DType ssm : {DType::f32, DType::bf16}) {
-    for (const std::vector<std::int64_t>& lengths :
-         {std::vector<std::int64_t>{40, 1, 200, 3}, {2, 70}, {5, 1, 2}, {1}, {1, 1, 1}, {1, 1, 1, 1, 1, 1, 1}}) {
-      const auto want = run(here, lengths, ssm, Way::whole);
-      for (const Way way : {Way::op_by_op, Way::whole, Way::whole_with_h}) {
-        // With quantized weights the CPU rounds inputs to 8 bits.
-        EXPECT_LT(distance(run(there, lengths, ssm, way), want), GetParam().bits == 16 ? 0.01 : 0.03)
-            << lengths.size() << " sequences, way " << static_cast<int>(way);
-      }
+    for (const std::vector<std::int64_t>& lengths : {std::vector<std::int64_t>{40, 1, 200, 3},
+                                                     {2, 70},
+                                                     {5, 1, 2},
+                                                     {1},
+                                                     {1, 1, 1},
+                                                     {1, 1, 1, 1, 1, 1, 1},
+                                                     std::vector<std::int64_t>(12, 1),
+                                                     std::vector<std::int64_t>(16, 1)}) {
+      check(there, here, {lengths, ssm});
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Extents, WholeLayers,
-                         testing::Values(Extents{64, 16, 24, 1}, Extents{128, 64, 128, 1}, Extents{192, 48, 64, 2},
-                                         Extents{128, 64, 128, 1, 8}, Extents{192, 48, 64, 2, 4}),
-                         [](const auto& test) {
-                           const std::string width = "cuda_" + std::to_string(test.param.width);
-                           return test.param.bits == 16 ? width : width + "_int" + std::to_string(test.param.bits);
-                         });
+TEST_P(WholeLayers, AreTheSameWithLongSequencesAndWithRowsThatStandForSeveral) {
+  MOLT_NEEDS_BACKEND("cuda");
+  const ModelCore there = make_model(GetParam(), "cuda"), here = make_model(GetParam(), "cpu");
+  check(there, here, {{390, 70}, DType::f32});
+  check(there, here, {{390, 20}, DType::bf16});
+  check(there, here, {{30, 390, 1}, DType::f32, true});
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Extents, WholeLayers,
+    testing::Values(Extents{64, 16, 24, 1}, Extents{128, 64, 128, 1}, Extents{192, 48, 64, 2}, Extents{256, 64, 128, 1},
+                    Extents{512, 16, 64, 1}, Extents{128, 64, 128, 1, 8}, Extents{192, 48, 64, 2, 4},
+                    Extents{64, 8, 16, 1, 16, "mamba"}, Extents{96, 24, 9, 1, 16, "mamba"},
+                    Extents{256, 16, 16, 1, 16, "mamba"}, Extents{1024, 64, 16, 1, 16, "mamba"},
+                    Extents{256, 64, 16, 1, 8, "mamba"}, Extents{256, 64, 16, 1, 4, "mamba"},
+                    Extents{128, 40, 16, 1, 16, "falcon_mamba"}, Extents{256, 64, 16, 1, 8, "falcon_mamba"}),
+    [](const auto& test) {
+      const Extents& e = test.param;
+      std::string name = (e.type == "mamba2" ? "cuda_" : e.type + "_cuda_") + std::to_string(e.width);
+      if (e.bits != 16) name += "_int" + std::to_string(e.bits);
+      return name;
+    });
 
 }  // namespace
 }  // namespace molt

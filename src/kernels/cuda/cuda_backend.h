@@ -46,6 +46,8 @@ class CudaBackend final : public StagedBackend {
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
            Matrix<const float> C, std::int64_t groups, std::span<const float> D, const ScanRows& rows,
            Matrix<float> y) const override;
+  bool mamba1_layer(const Mamba1Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
+                    const ScanRows& rows, Arena& arena) const override;
   bool mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
                     const ScanRows& rows, Arena& arena) const override;
   void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,

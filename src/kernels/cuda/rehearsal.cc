@@ -5,8 +5,10 @@
 #include "kernels/cuda/capture.h"
 #include "kernels/cuda/coded_rows.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/mamba1_layer.h"
 #include "kernels/cuda/mamba2_layer.h"
 #include "kernels/cuda/mamba2_step.h"
+#include "kernels/cuda/scan_cut.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/rehearsal_backend.h"
 #include "kernels/shapes.h"
@@ -16,6 +18,9 @@ namespace {
 
 /// What the driver takes for a program and its kernels, as measured on an H100 (docs/benchmarks/cuda.md).
 constexpr std::int64_t kDriverBytes = std::int64_t{600} << 20;
+
+/// Multiprocessors of an H100 or H200.
+constexpr int kProcessors = 132;
 
 /// The memory that a recorded step keeps.
 class CountedRecording final : public Recording {
@@ -62,10 +67,34 @@ class CudaRehearsal final : public RehearsalBackend {
     need(cuda::product_scratch(x.rows, cuda::padded_inputs(w.in_features(), stored), stored));
   }
 
+  void selective_scan(Matrix<const float> x, Matrix<const float> /*dt*/, Matrix<const float> /*A*/,
+                      Matrix<const float> /*B*/, Matrix<const float> /*C*/, const float* /*D*/, const ScanRows& rows,
+                      Matrix<float> /*y*/) const override {
+    const cuda::ScanCut cut(rows.offsets, x.cols, kProcessors);
+    need(cut.bytes(x.cols));
+  }
+
   void ssd(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
            Matrix<const float> /*C*/, std::int64_t groups, std::span<const float> /*D*/, const ScanRows& /*rows*/,
            Matrix<float> /*y*/) const override {
     need(cuda::ssd_scratch(x.rows, shapes::check_ssd(x, dt, A, B, groups), precision_));
+  }
+
+  bool mamba1_layer(const Mamba1Layer& layer, const LayerStream& stream, std::span<float* const> /*conv_states*/,
+                    const ScanRows& rows, Arena& arena) const override {
+    if (precision_ != DType::bf16 || !cuda::fits_mamba1_layer(layer, stream, rows)) return false;
+    const std::int64_t total = rows.offsets.back();
+    if (total < cuda::kLeastLayerRows) {
+      const cuda::Mamba1StepRoom room(layer, total, arena);
+      return true;
+    }
+    const cuda::Mamba1Room room(layer, total, arena);
+    const cuda::ScanCut cut(rows.offsets, room.inner, kProcessors);
+    need(cut.bytes(room.inner));
+    for (const PackedMatrix* w : {layer.in_proj, layer.x_proj, layer.dt_proj, layer.out_proj}) {
+      if (is_coded(*w)) need(cuda::widened_scratch(w->out_features(), w->in_features()));
+    }
+    return true;
   }
 
   /// As on compute capability 9.0; older devices need more.

@@ -1,7 +1,8 @@
-// The selective scan of Mamba-1: a channel is some neighbouring lanes, each with up to kEach of its states in
-// registers, which goes through the rows of its sequence.
+// The selective scan of Mamba-1. Of many rows that are aligned it is row_scan.h's; here of others: a channel is some
+// neighbouring lanes, each with up to kEach of its states in registers, which goes through the rows of its sequence.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/row_scan.h"
 #include "kernels/cuda/sequences.cuh"
 #include "kernels/cuda/stored_state.cuh"
 #include "kernels/shapes.h"
@@ -125,6 +126,9 @@ void launch(const Context& context, int lanes, const SequenceTable& table, const
   }
 }
 
+/// Rows a sequence, on average, from which on row_scan() is the faster.
+constexpr std::int64_t kLeastRows = 16;
+
 }  // namespace
 }  // namespace cuda
 
@@ -139,6 +143,24 @@ void CudaBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, 
   const auto hand_over = [&](auto* numbers) {
     return numbers == nullptr ? nullptr : context.hand_over(numbers, x.rows);
   };
+  const bool aligned = cuda::in_fours(x) && cuda::in_fours(dt) && cuda::in_fours(y);
+  const bool are_many = x.rows >= cuda::kLeastRows * static_cast<std::int64_t>(rows.sequences());
+  if (aligned && are_many && shape.states <= cuda::kMostScanStates) {
+    return cuda::row_scan<float>(context,
+                                 {.x = x,
+                                  .dt = dt,
+                                  .z = {nullptr, 0},
+                                  .B = B,
+                                  .C = C,
+                                  .dt_bias = nullptr,
+                                  .A = A,
+                                  .D = D,
+                                  .multiplicity = hand_over(rows.multiplicity),
+                                  .y = y,
+                                  .channels = static_cast<int>(shape.channels),
+                                  .states = static_cast<int>(shape.states)},
+                                 rows);
+  }
   const cuda::Scan scan{x,
                         dt,
                         A,

@@ -115,6 +115,28 @@ class MambaBlock final : public Block {
     return scan;
   }
 
+  bool forward_layer(const Backend& backend, const LayerNorm& norm, const LayerStream& stream, const BlockInput& input,
+                     Arena& arena) const override {
+    for (const Linear* linear : {&in_proj_, &x_proj_, &dt_proj_, &out_proj_}) {
+      if (!linear->is_plain()) return false;
+    }
+    const SsmStates states(input.states, conv_.state_part());
+    const Mamba1Layer layer{.norm = norm.weight,
+                            .norm_eps = norm.eps,
+                            .in_proj = &in_proj_.weight(),
+                            .conv_weight = conv_.weight.matrix(),
+                            .conv_bias = conv_.bias_or_null(),
+                            .x_proj = &x_proj_.weight(),
+                            .norm_bcdt = config_.norm_bcdt,
+                            .bcdt_norm_eps = config_.bcdt_norm_eps,
+                            .dt_proj = &dt_proj_.weight(),
+                            .dt_bias = dt_bias_.as<float>(),
+                            .A = A_.matrix(),
+                            .D = D_.as<float>(),
+                            .out_proj = &out_proj_.weight()};
+    return backend.mamba1_layer(layer, stream, states.conv(), states.scan_rows(input), arena);
+  }
+
   void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,
                     float* c) const override {
     backend.selective_scan_contribution(scan.x, scan.dt, A_.matrix(), scan.B, multiplicity, offsets, c);

@@ -1,0 +1,18 @@
+// Copies from memory to shared memory that threads do not wait for.
+#pragma once
+
+namespace molt::cuda {
+
+/// Copies 16 bytes, or zeros where nothing is `there`; both are aligned to as much.
+__device__ inline void copy_unit(void* to, const void* from, bool there) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  const int bytes = there ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
+}
+
+/// For the thread's own.
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+}  // namespace molt::cuda

@@ -1,0 +1,28 @@
+#include "kernels/cuda/step_product.h"
+
+#include "kernels/cuda/cluster_product.h"
+#include "kernels/cuda/coded_product.h"
+#include "kernels/cuda/matmul_few.h"
+#include "kernels/cuda/matmul_stream.h"
+#include "kernels/cuda/matmul_tiles.h"
+
+namespace molt::cuda {
+
+void step_product(const Context& context, const __nv_bfloat16* x, std::int64_t rows, const PackedMatrix& w,
+                  const StepOutput& out, const StateShift& shift) {
+  if (const CodedRows* const coded = CodedRows::of(w)) {
+    return coded_product({x, w.in_features()}, rows, *coded, out, shift);
+  }
+  const PackedRows& packed = PackedRows::of(w);
+  if (out.squares == nullptr && shift.count == 0 && can_cluster(context, rows, packed)) {
+    cluster_product(context, x, rows, packed, out);
+  } else if (can_stream(context, rows, packed)) {
+    stream_product(context, x, rows, packed, 0, out, shift);
+  } else if (are_few(rows, packed)) {
+    few_rows({x, packed.stride()}, rows, packed, out, shift);
+  } else {
+    tile_product(context, x, rows, packed, out, shift);
+  }
+}
+
+}  // namespace molt::cuda
