@@ -109,8 +109,14 @@ TEST_P(WholeLayers, AreTheLayersOpByOp) {
   MOLT_NEEDS_BACKEND("cuda");
   const ModelCore there = make_model(GetParam(), "cuda"), here = make_model(GetParam(), "cpu");
   for (const DType ssm : {DType::f32, DType::bf16}) {
-    for (const std::vector<std::int64_t>& lengths :
-         {std::vector<std::int64_t>{40, 1, 200, 3}, {2, 70}, {5, 1, 2}, {1}, {1, 1, 1}, {1, 1, 1, 1, 1, 1, 1}}) {
+    for (const std::vector<std::int64_t>& lengths : {std::vector<std::int64_t>{40, 1, 200, 3},
+                                                     {2, 70},
+                                                     {5, 1, 2},
+                                                     {1},
+                                                     {1, 1, 1},
+                                                     {1, 1, 1, 1, 1, 1, 1},
+                                                     std::vector<std::int64_t>(12, 1),
+                                                     std::vector<std::int64_t>(16, 1)}) {
       const auto want = run(here, lengths, ssm, Way::whole);
       for (const Way way : {Way::op_by_op, Way::whole, Way::whole_with_h}) {
         // With quantized weights the CPU rounds inputs to 8 bits.
@@ -123,7 +129,8 @@ TEST_P(WholeLayers, AreTheLayersOpByOp) {
 
 INSTANTIATE_TEST_SUITE_P(Extents, WholeLayers,
                          testing::Values(Extents{64, 16, 24, 1}, Extents{128, 64, 128, 1}, Extents{192, 48, 64, 2},
-                                         Extents{128, 64, 128, 1, 8}, Extents{192, 48, 64, 2, 4}),
+                                         Extents{256, 64, 128, 1}, Extents{512, 16, 64, 1}, Extents{128, 64, 128, 1, 8},
+                                         Extents{192, 48, 64, 2, 4}),
                          [](const auto& test) {
                            const std::string width = "cuda_" + std::to_string(test.param.width);
                            return test.param.bits == 16 ? width : width + "_int" + std::to_string(test.param.bits);
