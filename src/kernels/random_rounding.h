@@ -22,12 +22,20 @@ struct RoundedState {
   std::uint32_t key = 0;  // of the rounding at the end of the call
 };
 
-/// 16 random bits for the element at `row` of `column` (the channel, of all heads'; a row is one of its states).
-constexpr std::uint32_t rounding_bits(std::uint32_t key, std::uint32_t column, std::uint32_t row) {
+/// What all elements of `column` (the channel, of all heads') have in common.
+constexpr std::uint32_t rounding_column(std::uint32_t key, std::uint32_t column) {
   std::uint32_t x = column * 0x9e3779b1U + key;
   x = (x ^ (x >> 16)) * 0x7feb352dU;
   x = (x ^ (x >> 15)) * 0x846ca68bU;
-  return ((x ^ (x >> 16)) + row * 0x9e3779b1U) >> 16;
+  return x ^ (x >> 16);
+}
+
+/// 16 random bits for the element at `row` (one of the states) of the column.
+constexpr std::uint32_t rounding_bits(std::uint32_t column, std::uint32_t row) {
+  return (column + row * 0x9e3779b1U) >> 16;
+}
+constexpr std::uint32_t rounding_bits(std::uint32_t key, std::uint32_t column, std::uint32_t row) {
+  return rounding_bits(rounding_column(key, column), row);
 }
 
 /// What bfloat16 holds exactly stays what it is, and so do infinities and quiet NaNs.

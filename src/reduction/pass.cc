@@ -71,6 +71,7 @@ void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& 
   if (!table_.is_site(layer)) return;
   if (snapshots_ != nullptr) look_at(stream, true);
   std::vector<Plan> plans(pieces_.size());
+  BlockMeasures measures(table_, backend_, block, scan);
   for (std::size_t s = 0; s < pieces_.size(); ++s) {
     if (!table_.is_site(layer, s)) continue;
     const Arena::Scope scope(arena_);
@@ -79,8 +80,8 @@ void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& 
                          .sequence = s,
                          .layer = layer,
                          .backend = backend_,
-                         .block = block,
                          .scan = scan,
+                         .measures = measures,
                          .stream = stream,
                          .arena = arena_});
     plans[s] = pieces_[s].reduction->reducer->plan(site);

@@ -58,6 +58,26 @@ std::vector<float> BlindSite::features(Feature /*feature*/) const {
   return noise(static_cast<std::size_t>(tokens() * width_), layer());
 }
 
+std::span<const float> BlockMeasures::importance(Importance metric) {
+  const auto [found, is_new] = importance_.try_emplace(metric);
+  std::vector<float>& scores = found->second;
+  if (is_new) {
+    scores.resize(static_cast<std::size_t>(scan_.y.rows));
+    backend_.importance(scan_.y, metric, scores.data());
+  }
+  return scores;
+}
+
+std::span<const float> BlockMeasures::contribution() {
+  if (!contribution_) {
+    const RowTable::Participants& p = table_.participants();
+    contribution_.emplace(static_cast<std::size_t>(p.offsets.back()));
+    const float* const multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data();
+    block_.contribution(backend_, scan_, p.offsets, multiplicity, contribution_->data());
+  }
+  return *contribution_;
+}
+
 void SiteView::check_named(bool Measures::*named, std::string_view measure) const {
   if (c_.piece.reduction->reducer->measures().*named) return;
   fail("method {} asks for the {} of tokens behind block {}, which its measures() does not name",
@@ -81,10 +101,10 @@ Matrix<const float> SiteView::feature_rows(Feature feature) const {
 
 std::vector<float> SiteView::importance(Importance metric) const {
   check_named(&Measures::output, "importance");
-  std::vector<float> scores(static_cast<std::size_t>(tokens()));
-  c_.backend.importance(feature_rows(Feature::scan_output), metric, scores.data());
+  const auto begin = static_cast<std::size_t>(c_.table.live_offsets()[c_.sequence]);
+  const auto scores = c_.measures.importance(metric).subspan(begin, static_cast<std::size_t>(tokens()));
   check_finite(scores, "importance", layer());
-  return scores;
+  return {scores.begin(), scores.end()};
 }
 
 std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::int64_t> sources,
@@ -106,23 +126,11 @@ std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::i
 std::vector<float> SiteView::contribution() const {
   check_named(&Measures::contribution, "contribution");
   const RowTable::Participants& p = c_.table.participants();
-  const std::int64_t begin = p.offsets[c_.sequence];
-  const std::int64_t end = p.offsets[c_.sequence + 1];
-  const ScanView scan{.y = {},
-                      .x = c_.scan.x.row_range(begin, end),
-                      .dt = c_.scan.dt.row_range(begin, end),
-                      .B = c_.scan.B.row_range(begin, end)};
-  const std::int64_t offsets[] = {0, end - begin};
-  const float* multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data() + begin;
-  std::vector<float> all(static_cast<std::size_t>(end - begin));
-  c_.block.contribution(c_.backend, scan, offsets, multiplicity, all.data());
+  const std::span<const float> all = c_.measures.contribution();
   std::vector<float> live;
-  if (p.all_live) {
-    live = std::move(all);
-  } else {
-    for (std::int64_t i = begin; i < end; ++i) {
-      if (p.wanted[static_cast<std::size_t>(i)] != 0) live.push_back(all[static_cast<std::size_t>(i - begin)]);
-    }
+  for (std::int64_t i = p.offsets[c_.sequence]; i < p.offsets[c_.sequence + 1]; ++i) {
+    const auto row = static_cast<std::size_t>(i);
+    if (p.all_live || p.wanted[row] != 0) live.push_back(all[row]);
   }
   check_finite(live, "contribution", layer());
   return live;

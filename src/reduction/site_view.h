@@ -1,6 +1,11 @@
 // The Sites that reducers see: one that measures a running model, and one that has nothing to measure.
 #pragma once
 
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
 #include "reduction/row_table.h"
 #include "tensor/arena.h"
 
@@ -47,6 +52,29 @@ class BlindSite final : public PlacedSite {
   std::int64_t width_;  // of all features alike
 };
 
+/// What is measured of the tokens of all sequences behind one block: once, when the first of its sites asks. (A device
+/// is waited for each time.)
+class BlockMeasures {
+ public:
+  /// `scan`: the sides that the reducers' measures() ask for, at least. What is given must outlive this.
+  BlockMeasures(const RowTable& table, const Backend& backend, const Block& block, const ScanView& scan)
+      : table_(table), backend_(backend), block_(block), scan_(scan) {}
+
+  /// Of each row of the stream.
+  std::span<const float> importance(Importance metric);
+
+  /// Of each row that took part in the block.
+  std::span<const float> contribution();
+
+ private:
+  const RowTable& table_;
+  const Backend& backend_;
+  const Block& block_;
+  const ScanView& scan_;
+  std::map<Importance, std::vector<float>> importance_;
+  std::optional<std::vector<float>> contribution_;
+};
+
 /// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is
 /// an Error naming the block.
 class SiteView final : public PlacedSite {
@@ -57,8 +85,8 @@ class SiteView final : public PlacedSite {
     std::size_t sequence;
     std::int64_t layer;
     const Backend& backend;
-    const Block& block;
     const ScanView& scan;  // the sides that the reducer's measures() asks for, at least
+    BlockMeasures& measures;
     const Stream& stream;
     Arena& arena;
   };

@@ -1,6 +1,5 @@
 #include "kernels/cuda/step_product.h"
 
-#include "kernels/cuda/cluster_product.h"
 #include "kernels/cuda/coded_product.h"
 #include "kernels/cuda/matmul_few.h"
 #include "kernels/cuda/matmul_stream.h"
@@ -14,9 +13,7 @@ void step_product(const Context& context, const __nv_bfloat16* x, std::int64_t r
     return coded_product({x, w.in_features()}, rows, *coded, out, shift);
   }
   const PackedRows& packed = PackedRows::of(w);
-  if (out.squares == nullptr && shift.count == 0 && can_cluster(context, rows, packed)) {
-    cluster_product(context, x, rows, packed, out);
-  } else if (can_stream(context, rows, packed)) {
+  if (can_stream(context, rows, packed)) {
     stream_product(context, x, rows, packed, 0, out, shift);
   } else if (are_few(rows, packed)) {
     few_rows({x, packed.stride()}, rows, packed, out, shift);
