@@ -3,12 +3,10 @@
 // and moves the convolutions' states on.
 #include "kernels/cuda/mamba2_step.h"
 
-#include "kernels/cuda/coded_product.h"
-#include "kernels/cuda/matmul_few.h"
-#include "kernels/cuda/matmul_stream.h"
 #include "kernels/cuda/matmul_tiles.h"
 #include "kernels/cuda/narrow_rows.h"
 #include "kernels/cuda/step_head.cuh"
+#include "kernels/cuda/step_product.h"
 
 namespace molt::cuda {
 namespace {
@@ -55,22 +53,6 @@ void launch(const Context& context, const StepLayer& step, std::int64_t sequence
     launch<kNarrowColumns, T>(context, step, sequences);
   } else {
     launch<kWideColumns, T>(context, step, sequences);
-  }
-}
-
-void product(const Context& context, const std::byte* x, std::int64_t rows, const PackedMatrix& weights,
-             const StepOutput& out, const StateShift& shift) {
-  const auto* const narrow = reinterpret_cast<const __nv_bfloat16*>(x);
-  if (const CodedRows* const coded = CodedRows::of(weights)) {
-    return coded_product({narrow, weights.in_features()}, rows, *coded, out, shift);
-  }
-  const PackedRows& w = PackedRows::of(weights);
-  if (can_stream(context, rows, w)) {
-    stream_product(context, narrow, rows, w, 0, out, shift);
-  } else if (are_few(rows, w)) {
-    few_rows({narrow, w.stride()}, rows, w, out, shift);
-  } else {
-    tile_product(context, narrow, rows, w, out, shift);
   }
 }
 
@@ -135,7 +117,10 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
   const PackedMatrix& out = *layer.out_proj;
   norm_stream(context, stream.residual, stream.h_pending ? &stream.h : nullptr, layer.norm, layer.norm_eps,
               {reinterpret_cast<__nv_bfloat16*>(room.normed), model});
-  product(context, room.normed, sequences, in, {.y = room.zxbcdt, .outputs = static_cast<int>(room.zxbcdt.cols)}, {});
+  const auto product = [&](const std::byte* x, const PackedMatrix& w, const StepOutput& to, const StateShift& shift) {
+    step_product(context, reinterpret_cast<const __nv_bfloat16*>(x), sequences, w, to, shift);
+  };
+  product(room.normed, in, {.y = room.zxbcdt, .outputs = static_cast<int>(room.zxbcdt.cols)}, {});
 
   const StepLayer step = step_layer(layer, conv_states, rows, room);
   StateShift shift{.count = static_cast<int>(sequences),
@@ -148,7 +133,7 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
   } else {
     launch<__nv_bfloat16>(context, step, sequences);
   }
-  product(context, room.gated, sequences, out,
+  product(room.gated, out,
           {.y = stream.leaves_h ? stream.h : stream.residual,
            .outputs = static_cast<int>(model),
            .adds = !stream.leaves_h,
