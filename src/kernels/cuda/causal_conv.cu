@@ -135,9 +135,9 @@ void CudaBackend::causal_conv(Matrix<const float> x, Matrix<const float> weight,
       x, weight.data, weight.stride, bias, y, static_cast<int>(weight.rows), static_cast<int>(x.cols)};
   const cuda::Context& context = cuda::Context::get();
   const auto state = [&](std::size_t s, cuda::SequenceTable& table, int slot) { table.states[slot] = states[s]; };
-  bool fours = weight.rows == 4 && cuda::in_fours(x) && cuda::in_fours(y) && cuda::in_fours(weight) &&
-               reinterpret_cast<std::uintptr_t>(bias) % 16 == 0;
-  for (float* s : states) fours = fours && reinterpret_cast<std::uintptr_t>(s) % 16 == 0;
+  bool fours =
+      weight.rows == 4 && cuda::in_fours(x) && cuda::in_fours(y) && cuda::in_fours(weight) && cuda::is_aligned(bias);
+  for (float* s : states) fours = fours && cuda::is_aligned(s);
   cuda::for_tables(offsets, state, [&](const cuda::SequenceTable& table, int longest) {
     const bool one_strip = longest <= cuda::kStrip;
     const unsigned blocks = cuda::blocks_for(x.cols, cuda::kThreads);

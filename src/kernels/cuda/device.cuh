@@ -126,10 +126,15 @@ inline unsigned blocks_for(std::int64_t items, int per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }
 
+/// Whether 16 bytes can be read at once there.
+__host__ __device__ inline bool is_aligned(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
+
 /// Whether rows can be read four floats at a time.
 template <class T>
 bool in_fours(Matrix<T> m) {
-  return reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 4 == 0 && m.cols % 4 == 0;
+  return is_aligned(m.data) && m.stride % 4 == 0 && m.cols % 4 == 0;
 }
 
 }  // namespace molt::cuda

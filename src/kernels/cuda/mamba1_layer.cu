@@ -19,11 +19,7 @@ namespace {
 
 using Narrow = __nv_bfloat16;
 
-bool is_aligned(const void* data) {
-  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-}
-
-bool is_aligned(const Mamba1Layer& layer, const LayerStream& stream, std::span<float* const> conv_states) {
+bool all_aligned(const Mamba1Layer& layer, const LayerStream& stream, std::span<float* const> conv_states) {
   for (const void* data : {static_cast<const void*>(layer.norm), static_cast<const void*>(layer.conv_weight.data),
                            static_cast<const void*>(layer.conv_bias), static_cast<const void*>(stream.residual.data),
                            static_cast<const void*>(stream.h.data)}) {
@@ -118,7 +114,7 @@ bool CudaBackend::mamba1_layer(const Mamba1Layer& layer, const LayerStream& stre
                                const ScanRows& rows, Arena& arena) const {
   using cuda::Narrow;
   if (precision_ != DType::bf16 || !cuda::fits_mamba1_layer(layer, stream, rows)) return false;
-  if (!cuda::is_aligned(layer, stream, conv_states)) return false;
+  if (!cuda::all_aligned(layer, stream, conv_states)) return false;
   cuda::Context& context = cuda::Context::get();
   const std::int64_t total = rows.offsets.back(), model = stream.residual.cols;
   if (total < cuda::kLeastLayerRows) {

@@ -16,10 +16,6 @@ namespace {
 
 using Element = __nv_bfloat16;
 
-bool is_aligned(const void* data) {
-  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
-}
-
 shapes::SsdShape shape_of(const Mamba2Layer& layer) {
   const auto heads = static_cast<std::int64_t>(layer.A.size());
   const auto inner = static_cast<std::int64_t>(layer.D.size());

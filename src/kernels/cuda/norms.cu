@@ -90,7 +90,7 @@ void norm(Matrix<float> x, Matrix<const float> h, const float* weight, float eps
   if (x.rows == 0 || x.cols == 0) return;
   const auto rows = static_cast<unsigned>(x.rows);
   const int cols = static_cast<int>(x.cols);
-  const bool aligned = reinterpret_cast<std::uintptr_t>(weight) % 16 == 0;
+  const bool aligned = cuda::is_aligned(weight);
   const bool fours = in_fours(x) && in_fours(y) && (!kAdd || in_fours(h)) && aligned && cols <= 4 * kThreads * kKept;
   const bool early = x.rows <= kMostEarlyRows;
   const auto kernel = !fours ? norm_kernel<kAdd> : early ? norm_in_fours<kAdd, true> : norm_in_fours<kAdd, false>;
@@ -175,7 +175,7 @@ void CudaBackend::gated_rms_norm(Matrix<const float> x, Matrix<const float> z, c
   if (x.rows == 0 || x.cols == 0) return;
   const dim3 grid(static_cast<unsigned>(x.rows), static_cast<unsigned>(x.cols / group));
   const bool fours = cuda::in_fours(x) && cuda::in_fours(z) && cuda::in_fours(y) && group % 4 == 0 &&
-                     reinterpret_cast<std::uintptr_t>(weight) % 16 == 0 && group <= 4 * cuda::kThreads * cuda::kKept;
+                     cuda::is_aligned(weight) && group <= 4 * cuda::kThreads * cuda::kKept;
   const bool early = x.rows <= cuda::kMostEarlyRows;
   const auto kernel = !fours  ? cuda::gated_norm_kernel
                       : early ? cuda::gated_norm_in_fours<true>

@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(32 * kParts)
 
 template <class T>
 bool in_fours(Rows<T> m) {
-  return reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 4 == 0;
+  return is_aligned(m.data) && m.stride % 4 == 0;
 }
 
 template <class Element>

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
   const int h = static_cast<int>(blockIdx.y);
   const int p = static_cast<int>(blockIdx.x) * kColumns + lane * kEach;
   T* const state = static_cast<T*>(table.states[s]) + ssd.state_offset(h);
-  const bool fours = ssd.channels % kEach == 0 && p < ssd.channels && reinterpret_cast<std::uintptr_t>(state) % 16 == 0;
+  const bool fours = ssd.channels % kEach == 0 && p < ssd.channels && is_aligned(state);
   const Steps<T> steps{ssd, {state, table.key(s)}, h, p, part, fours};
   const bool mine = p < ssd.channels;
   float S[kStates][kEach] = {};
