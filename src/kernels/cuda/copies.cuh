@@ -1,4 +1,4 @@
-// Copies from memory to shared memory that threads do not wait for.
+// What is brought nearer while threads go on: copies from memory to shared memory, lines into the cache.
 #pragma once
 
 namespace molt::cuda {
@@ -13,6 +13,11 @@ __device__ inline void copy_unit(void* to, const void* from, bool there) {
 /// For the thread's own.
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+/// Brings the line of memory into the cache.
+__device__ inline void prefetch_line(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 }  // namespace molt::cuda

@@ -194,8 +194,7 @@ __global__ void __launch_bounds__(kThreads, 5) step_kernel(const __grid_constant
                              step.keys_there != nullptr ? step.keys_there[s] : step.keys[s]};
   // The state comes into the cache; what it is, is known only when the kernel before has ended.
   if (lane < kOwn && q < count && part * kOwn + lane < step.states) {
-    asm volatile(
-        "prefetch.global.L2 [%0];" ::"l"(state.data + static_cast<std::int64_t>(part * kOwn + lane) * step.inner + c0));
+    prefetch_line(state.data + static_cast<std::int64_t>(part * kOwn + lane) * step.inner + c0);
   }
   float rates[kOwn];
 #pragma unroll

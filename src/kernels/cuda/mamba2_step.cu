@@ -32,7 +32,7 @@ __global__ void __launch_bounds__((kThreads<kColumns, T>), (kThreads<kColumns, T
   head.fetch_constants(ahead);
   wait_for_previous();
   head.fetch_states(ahead);
-  head.run(ahead, room, [] { __syncthreads(); });
+  head.run(ahead, room);
 }
 
 /// Narrow blocks where wide ones would leave multiprocessors without work.

@@ -15,8 +15,8 @@ constexpr std::int64_t kMostScanStates = 16;
 struct ScanCut {
   std::int64_t chunk_rows;
   std::int64_t chunks;  // of the longest sequence; 1: nothing is cut
-  std::int64_t
-      ends;  // that there is room for: that of chunk c of the sequence which begins at row t is t / chunk_rows + c
+  /// That there is room for: that of chunk c of the sequence which begins at row t is t / chunk_rows + c.
+  std::int64_t ends;
 
   ScanCut(Offsets offsets, std::int64_t channels, int processors);
 

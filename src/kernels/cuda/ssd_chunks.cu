@@ -7,6 +7,7 @@
 //   y = exp(cum) * (C S)  +  (C B' * exp(cum_i - cum_j) * dt_j, j <= i) x  +  D x
 //   S = exp(cum_last) S   +  (B * exp(cum_last - cum_j) * dt_j)' x
 // A warp takes 16 rows of y, and a quarter of the state's rows.
+#include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/ssd.h"
 #include "kernels/cuda/ssd_layout.h"
 #include "kernels/cuda/stored_state.cuh"
@@ -49,17 +50,6 @@ struct Shared {
   __device__ float between(int i, int j) const { return (cum[i] - cum[j]) + (cum_rest[i] - cum_rest[j]); }
 };
 
-/// Fetches 16 bytes to shared memory while the thread goes on; zeros unless `there`.
-__device__ inline void fetch_16(void* to, const void* from, bool there) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(there ? 16 : 0));
-}
-
-__device__ inline void wait_for_fetches() {
-  asm volatile("cp.async.commit_group;");
-  asm volatile("cp.async.wait_group 0;" ::: "memory");
-}
-
 /// `rows` rows of `cols` columns (a multiple of 16 bytes) into a tile of kRows x kCols; zeros elsewhere.
 template <int kRows, int kCols, class Element>
 __device__ void fetch_tile(const Element* from, std::int64_t from_stride, int rows, int cols, Element* to, int stride) {
@@ -69,7 +59,7 @@ __device__ void fetch_tile(const Element* from, std::int64_t from_stride, int ro
   for (int i = threadIdx.x; i < kRows * kAcross; i += kThreads) {
     const int r = i / kAcross, c = i % kAcross * kEach;
     const bool there = r < rows && c < cols;
-    fetch_16(to + r * stride + c, there ? from + r * from_stride + c : from, there);
+    copy_unit(to + r * stride + c, there ? from + r * from_stride + c : from, there);
   }
 }
 
@@ -90,7 +80,7 @@ __global__ void __launch_bounds__(kThreads)
   const Element* const row = layout.row(first);
   fetch_tile<S::kRows, kStates>(row + layout.B(g), layout.stride, rows, layout.states, B, S::kWide);
   fetch_tile<S::kRows, kStates>(row + layout.C(g), layout.stride, rows, layout.states, C, S::kWide);
-  wait_for_fetches();
+  wait_for_copies();
   __syncthreads();
   const Lane lane;
   const int row0 = static_cast<int>(threadIdx.x) / 32 * 16;
@@ -158,7 +148,7 @@ class Block {
       const int rows = min(S::kRows, end - first);
       fetch(first, rows);
       show_state();
-      wait_for_fetches();
+      wait_for_copies();
       __syncthreads();
       const int row0 = (warp() + turn_) % kWarps * 16;
       if (row0 < rows) write_y(first, row0, rows);

@@ -1,7 +1,8 @@
 // What a step of a Mamba-2 layer does between its products, for some channels of a head of a sequence: convolution,
-// softplus, the scan's step and the gate. For a crew of threads, a block or part of one.
+// softplus, the scan's step and the gate, by a block.
 #pragma once
 
+#include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/mamba2_step.h"
 #include "kernels/cuda/stored_state.cuh"
@@ -36,20 +37,16 @@ struct StepLayer {
   __device__ int conv_channels() const { return inner() + 2 * groups * states; }
 };
 
-__device__ inline void prefetch_line(const void* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
-}
-
-/// kColumns: channels a crew of kCrew threads. T: of the state, float or __nv_bfloat16.
-template <int kCrew, int kColumns, class T>
+/// kColumns: channels a block of kThreads. T: of the state, float or __nv_bfloat16.
+template <int kThreads, int kColumns, class T>
 class StepHead {
  public:
   static constexpr int kEach = 16 / sizeof(T);           // channels of a state that a thread takes side by side
   static constexpr int kLanes = kColumns / kEach;        // threads side by side
-  static constexpr int kParts = kCrew / kLanes;          // of the states
+  static constexpr int kParts = kThreads / kLanes;       // of the states
   static constexpr int kOwn = kMostStepStates / kParts;  // states a thread
-  static constexpr int kWarps = kCrew / 32;
-  static constexpr int kItems = (kColumns + 2 * kMostStepStates + kCrew - 1) / kCrew;  // convolved
+  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kItems = (kColumns + 2 * kMostStepStates + kThreads - 1) / kThreads;  // convolved
 
   struct Room {
     float sums[kWarps][kColumns];
@@ -68,7 +65,7 @@ class StepHead {
     const int group = h / (layer.heads / layer.groups);
 #pragma unroll
     for (int j = 0; j < kItems; ++j) {
-      const int i = thread + j * kCrew, n = i - kColumns;
+      const int i = thread + j * kThreads, n = i - kColumns;
       channel_[j] = -1;
       if (i < kColumns) {
         if (p0_ + i < layer.channels) channel_[j] = h * layer.channels + p0_ + i;
@@ -88,7 +85,7 @@ class StepHead {
       for (int k = 0; k + 1 < kStepTaps; ++k) prefetch_line(conv_state() + k * layer_.conv_channels() + channel_[j]);
     }
     constexpr int kLine = 128 / sizeof(T), kLines = kColumns > kLine ? kColumns / kLine : 1;
-    for (int i = thread_; i < layer_.states * kLines; i += kCrew) {
+    for (int i = thread_; i < layer_.states * kLines; i += kThreads) {
       prefetch_line(state() + i / kLines * layer_.channels + p0_ + i % kLines * kLine);
     }
   }
@@ -123,17 +120,16 @@ class StepHead {
     ahead.dt_bias = layer_.dt_bias[h_];
   }
 
-  /// The step, when zxbcdt is there. `meet` lets the crew's threads wait for each other.
-  template <class Meet>
-  __device__ void run(const Ahead& ahead, Room& room, Meet meet) const {
+  /// The step, when zxbcdt is there.
+  __device__ void run(const Ahead& ahead, Room& room) const {
     const float* const row = layer_.zxbcdt.row(s_);
     const float z = column() < 0 ? 0.0F : row[column()];
     const float raw = row[layer_.inner() + layer_.conv_channels() + h_] + ahead.dt_bias;
     convolve(ahead, row + layer_.inner(), room);
     const float dt = fminf(layer_.dt_max, fmaxf(layer_.dt_min, softplus_of(raw)));
-    meet();
+    __syncthreads();
     scan(ahead, dt, room);
-    meet();
+    __syncthreads();
     if (thread_ < kColumns) write(ahead, z, room);
   }
 
@@ -168,7 +164,7 @@ class StepHead {
       float sum = ahead.bias[j] + ahead.taps[j][kStepTaps - 1] * input[j];
 #pragma unroll
       for (int k = 0; k + 1 < kStepTaps; ++k) sum += ahead.taps[j][k] * ahead.conv_state[j][k];
-      const int i = thread_ + j * kCrew, n = i - kColumns;
+      const int i = thread_ + j * kThreads, n = i - kColumns;
       (i < kColumns ? room.x[i] : n < layer_.states ? room.B[n] : room.C[n - layer_.states]) = silu(sum);
     }
   }
