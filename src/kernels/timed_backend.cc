@@ -50,10 +50,19 @@ double states_of(const ScanRows& rows) {
 
 template <class Work>
 void TimedBackend::time(const char* op, const Extents& extents, const OpCost& cost, Work work) const {
+  time_if_done(op, extents, cost, [&] {
+    work();
+    return true;
+  });
+}
+
+template <class Work>
+bool TimedBackend::time_if_done(const char* op, const Extents& extents, const OpCost& cost, Work work) const {
   const auto start = std::chrono::steady_clock::now();
-  work();
+  if (!work()) return false;
   timed_->finish();
   count(op, extents, cost, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  return true;
 }
 
 void TimedBackend::count(const char* op, const Extents& extents, const OpCost& cost, double seconds) const {
@@ -163,10 +172,6 @@ void TimedBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<
 
 bool TimedBackend::mamba1_layer(const Mamba1Layer& layer, const LayerStream& stream,
                                 std::span<float* const> conv_states, const ScanRows& rows, Arena& arena) const {
-  const auto start = std::chrono::steady_clock::now();
-  if (!timed_->mamba1_layer(layer, stream, conv_states, rows, arena)) return false;
-  timed_->finish();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   // The stream in and out, weights and states; products, the scan's recurrence, and little else.
   const double inner = real(layer.A.cols), states = real(layer.A.rows);
   double bytes = kFloat * (2 * elements(stream.residual) + 2 * states_of(rows) * inner * states);
@@ -175,17 +180,13 @@ bool TimedBackend::mamba1_layer(const Mamba1Layer& layer, const LayerStream& str
     bytes += real(w->bytes());
     flops_a_row += 2 * real(w->out_features()) * real(w->in_features());
   }
-  count("mamba1_layer", {stream.residual.cols, layer.A.cols}, {bytes, real(stream.residual.rows) * flops_a_row},
-        seconds);
-  return true;
+  return time_if_done("mamba1_layer", {stream.residual.cols, layer.A.cols},
+                      {bytes, real(stream.residual.rows) * flops_a_row},
+                      [&] { return timed_->mamba1_layer(layer, stream, conv_states, rows, arena); });
 }
 
 bool TimedBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream,
                                 std::span<float* const> conv_states, const ScanRows& rows, Arena& arena) const {
-  const auto start = std::chrono::steady_clock::now();
-  if (!timed_->mamba2_layer(layer, stream, conv_states, rows, arena)) return false;
-  timed_->finish();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   // The stream in and out, weights and states; products, the scan's recurrence, and little else.
   const double inner = real(std::ssize(layer.D)), conv = real(layer.conv_weight.cols);
   const double states = (conv - inner) / real(2 * layer.groups);
@@ -195,9 +196,9 @@ bool TimedBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& str
   for (const PackedMatrix* w : {layer.in_proj, layer.out_proj}) {
     flops_a_row += 2 * real(w->out_features()) * real(w->in_features());
   }
-  count("mamba2_layer", {stream.residual.cols, std::ssize(layer.D)}, {bytes, real(stream.residual.rows) * flops_a_row},
-        seconds);
-  return true;
+  return time_if_done("mamba2_layer", {stream.residual.cols, std::ssize(layer.D)},
+                      {bytes, real(stream.residual.rows) * flops_a_row},
+                      [&] { return timed_->mamba2_layer(layer, stream, conv_states, rows, arena); });
 }
 
 void TimedBackend::rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved,

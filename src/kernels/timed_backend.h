@@ -107,6 +107,9 @@ class TimedBackend final : public Backend {
   /// Runs `work` and counts it.
   template <class Work>
   void time(const char* op, const Extents& extents, const OpCost& cost, Work work) const;
+  /// The same of work that says whether it has been done; returns that.
+  template <class Work>
+  bool time_if_done(const char* op, const Extents& extents, const OpCost& cost, Work work) const;
   void count(const char* op, const Extents& extents, const OpCost& cost, double seconds) const;
 
   std::shared_ptr<const Backend> timed_;
