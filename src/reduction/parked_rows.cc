@@ -20,8 +20,8 @@ bool is_run(std::span<const std::int64_t> rows) {
 
 }  // namespace
 
-ParkedRows::ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena)
-    : backend_(backend), rows_(rows), arena_(arena) {}
+ParkedRows::ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena, bool in_place)
+    : backend_(backend), rows_(rows), arena_(arena), in_place_(in_place) {}
 
 void ParkedRows::leave(const RowTable::Move& move, Matrix<float>& stream) {
   look_at(stream);
@@ -30,10 +30,8 @@ void ParkedRows::leave(const RowTable::Move& move, Matrix<float>& stream) {
   const std::int64_t live = stream.rows;
   const auto stay = static_cast<std::int64_t>(move.stay.size());
   if (moves_on) {
-    make_second(stream.cols);
+    change_places(stream.cols);
     second_taken_ = true;
-    std::swap(home_, second_);
-    begin_ = 0;
     backend_.gather_rows(stream, move.stay, rows_at(0, stay));
   } else {
     // Of those that stay some lie before all that leave, and some behind. Whichever are fewer move up to the others.
@@ -42,8 +40,13 @@ void ParkedRows::leave(const RowTable::Move& move, Matrix<float>& stream) {
     if (is_hole && 2 * front <= stay - front) {
       shift_up(begin_, front, live - stay);
       begin_ += live - stay;
-    } else {
+    } else if (stay == front) {
+      // They stand where they are to stand.
+    } else if (in_place_ || second_taken_) {
       backend_.gather_rows(stream, move.stay, rows_at(begin_, stay));
+    } else {
+      change_places(stream.cols);
+      backend_.gather_rows(stream, move.stay, rows_at(0, stay));
     }
   }
   stream = rows_at(begin_, stay);
@@ -66,8 +69,7 @@ void ParkedRows::come_back(const RowTable::Return& back, std::int64_t live, Matr
   const std::int64_t begin = second_taken_ ? begin_in_second(back, live) : kMoved;
   if (second_taken_ && begin == kMoved) clear_second();
   if (begin != kMoved || !make_hole(back, live)) {
-    make_second(stream.cols);
-    std::swap(home_, second_);
+    change_places(stream.cols);
     begin_ = std::max<std::int64_t>(begin, 0);
     second_taken_ = false;
     backend_.scatter_rows(stream, back.live_before, rows_at(begin_, live));
@@ -149,8 +151,10 @@ Matrix<float> ParkedRows::copied(Matrix<const float> from, std::span<const std::
   return copy;
 }
 
-void ParkedRows::make_second(std::int64_t width) {
+void ParkedRows::change_places(std::int64_t width) {
   if (second_.data == nullptr) second_ = arena_.matrix(rows_, width);
+  std::swap(home_, second_);
+  begin_ = 0;
 }
 
 std::int64_t ParkedRows::begin_in_second(const RowTable::Return& back, std::int64_t live) {

@@ -2,7 +2,8 @@
 //
 // Rows move as little as can be. Where those that leave lie together and are the larger part, they stay where they are
 // and the stream goes on in a second place, until they come back. Where they are fewer, they are copied, and their
-// neighbours on the shorter side close the gap; so it opens again. Only residuals move: what the block before adds has
+// neighbours on the shorter side close the gap; so it opens again. A device, whose rows all move at once, would have to
+// copy them twice to move them in place: there the stream changes places where it can. Only residuals move: what the block before adds has
 // been added before (Stream::h_pending). Used by one thread, for one pass.
 #pragma once
 
@@ -15,8 +16,9 @@ namespace molt {
 
 class ParkedRows {
  public:
-  /// For a pass of `rows` rows. `arena` must outlive this.
-  ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena);
+  /// For a pass of `rows` rows. `arena` must outlive this. `in_place`: whether the backend moves rows in place at no
+  /// more cost than elsewhere.
+  ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena, bool in_place);
 
   /// Rows leave, and `stream`, the residuals, is of those that stay.
   void leave(const RowTable::Move& move, Matrix<float>& stream);
@@ -44,7 +46,8 @@ class ParkedRows {
   Matrix<float> room(std::int64_t rows, std::int64_t width);
   void move_back(Matrix<float> rows, std::span<const std::int64_t> places, Matrix<float> whole);
   Matrix<float> copied(Matrix<const float> from, std::span<const std::int64_t> rows);
-  void make_second(std::int64_t width);
+  /// The stream is to lie in the second place, from its first row on; what lies there now is the caller's to keep.
+  void change_places(std::int64_t width);
 
   bool make_hole(const RowTable::Return& back, std::int64_t live);
   /// Moves `count` rows from `begin` on up by `by` rows.
@@ -59,6 +62,7 @@ class ParkedRows {
   const Backend& backend_;
   std::int64_t rows_;
   Arena& arena_;
+  bool in_place_;
   std::vector<Group> groups_;  // by their number in the table
   // [rows of the pass, d_model] each: where the stream lies, from row begin_ on, and what it changes places with.
   Matrix<float> home_;

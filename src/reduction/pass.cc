@@ -30,7 +30,7 @@ ReducedPass::ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& 
       backend_(model.backend()),
       arena_(arena),
       table_(pieces, model),
-      parked_(backend_, table_.rows(), parked) {}
+      parked_(backend_, table_.rows(), parked, backend_.memory().is_host()) {}
 
 LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
   const Timer timer(spent_);

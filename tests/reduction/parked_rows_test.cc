@@ -20,10 +20,10 @@ constexpr std::int64_t kWidth = 3;
 /// A stream under test, and what every row of it, live or parked, should hold.
 class Passage {
  public:
-  Passage(std::int64_t rows, std::uint64_t seed)
+  Passage(std::int64_t rows, std::uint64_t seed, bool in_place)
       : random_(seed),
         stream_(arena_.matrix(rows, kWidth)),
-        parked_(*backend_, rows, memory_) {
+        parked_(*backend_, rows, memory_, in_place) {
     for (std::int64_t row = 0; row < rows; ++row) live_.push_back(row);
     compute();
   }
@@ -133,7 +133,7 @@ class Passage {
 RC_GTEST_PROP(ParkedRows, HoldWhatTheyLeftWith, ()) {
   const auto rows = *rc::gen::inRange<std::int64_t>(1, 24);
   const auto steps = *rc::gen::inRange(1, 12);
-  Passage passage(rows, *rc::gen::arbitrary<std::uint64_t>());
+  Passage passage(rows, *rc::gen::arbitrary<std::uint64_t>(), *rc::gen::arbitrary<bool>());
   for (int step = 0; step < steps; ++step) {
     passage.leave();
     passage.check();
