@@ -61,11 +61,18 @@ __global__ void __launch_bounds__(kThreads) bias_kernel(Rows<float> y, const flo
   for (int i = threadIdx.x; i < cols; i += kThreads) y.row(blockIdx.x)[i] += bias[i];
 }
 
-cublasLtMatrixLayout_t layout(cudaDataType type, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+cublasLtMatrixLayout_t layout(cudaDataType type, std::int64_t rows, std::int64_t cols, std::int64_t stride,
+                              std::int64_t count) {
   cublasLtMatrixLayout_t result = nullptr;
   check(cublasLtMatrixLayoutCreate(&result, type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols),
                                    stride),
         "describing a matrix");
+  if (count == 1) return result;
+  const auto set = [&](cublasLtMatrixLayoutAttribute_t attribute, auto value) {
+    check(cublasLtMatrixLayoutSetAttribute(result, attribute, &value, sizeof(value)), "describing matrices");
+  };
+  set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(count));
+  set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, std::int64_t{cols * stride});
   return result;
 }
 
@@ -77,9 +84,9 @@ MatmulPlan make_plan(Context& context, const MatmulKey& key, std::int64_t w_stri
   const cublasOperation_t turned = CUBLAS_OP_T;
   check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof(turned)),
         "describing a product");
-  plan.w = layout(type, key.in, key.out, w_stride);
-  plan.x = layout(type, key.in, key.rows, key.x_stride);
-  plan.y = layout(key.narrow_y != 0 ? CUDA_R_16BF : CUDA_R_32F, key.out, key.rows, key.y_stride);
+  plan.w = layout(type, key.in, key.out, w_stride, key.count);
+  plan.x = layout(type, key.in, key.rows, key.x_stride, key.count);
+  plan.y = layout(key.narrow_y != 0 ? CUDA_R_16BF : CUDA_R_32F, key.out, key.rows, key.y_stride, key.count);
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -111,8 +118,8 @@ std::int64_t alignment_of(const void* data, std::int64_t stride_bytes) {
 }
 
 /// y = x * w^T (+ y) as `key` describes them.
-void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, void* y, bool adds = false) {
-  Context& context = Context::get();
+void multiply(Context& context, const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, void* y,
+              bool adds = false) {
   auto plan = context.matmul_plans().find(key);
   if (plan == context.matmul_plans().end()) {
     plan = context.matmul_plans().emplace(key, make_plan(context, key, w_stride)).first;
@@ -172,7 +179,7 @@ void many_rows(Matrix<const float> x, const PackedMatrix& w, const float* bias, 
                float* const to = y.data + from;
                const MatmulKey key{x.rows,   count,          stride, x_stride,
                                    y.stride, narrow ? 1 : 0, 0,      alignment_of(to, y.stride * 4)};
-               multiply(input, weights, stride, key, to);
+               multiply(Context::get(), input, weights, stride, key, to);
              });
   if (bias != nullptr) {
     bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, Context::get().stream()>>>(y, bias + first,
@@ -183,8 +190,10 @@ void many_rows(Matrix<const float> x, const PackedMatrix& w, const float* bias, 
 
 }  // namespace
 
-void product_f32(const float* x, std::int64_t rows, const float* w, std::int64_t out, std::int64_t in, float* y) {
-  multiply(x, w, in, {rows, out, in, in, out, 0, 0, alignment_of(y, out * 4)}, y);
+void products(Context& context, const PlainProducts& p, const void* x, const void* w, float* y) {
+  MOLT_CHECK(p.dtype == DType::f32 || p.dtype == DType::bf16);
+  const std::int64_t narrow = p.dtype == DType::bf16 ? 1 : 0;
+  multiply(context, x, w, p.in, {p.rows, p.out, p.in, p.in, p.out, narrow, 0, alignment_of(y, p.out * 4), p.count}, y);
 }
 
 void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMatrix& w, std::int64_t first,
@@ -194,7 +203,7 @@ void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const Packed
     __nv_bfloat16* const to = y.data + from;
     const std::int64_t stride = multiplied_stride(w);
     const MatmulKey key{rows, count, stride, x.stride, y.stride, 1, 1, alignment_of(to, y.stride * 2)};
-    multiply(x.data, weights, stride, key, to);
+    multiply(Context::get(), x.data, weights, stride, key, to);
   });
 }
 
@@ -205,7 +214,7 @@ void product_wide(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMa
     float* const to = y.data + from;
     const std::int64_t stride = multiplied_stride(w);
     const MatmulKey key{rows, count, stride, x.stride, y.stride, 1, 0, alignment_of(to, y.stride * 4)};
-    multiply(x.data, weights, stride, key, to, adds);
+    multiply(Context::get(), x.data, weights, stride, key, to, adds);
   });
 }
 

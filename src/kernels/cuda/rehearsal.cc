@@ -8,6 +8,7 @@
 #include "kernels/cuda/mamba1_layer.h"
 #include "kernels/cuda/mamba2_layer.h"
 #include "kernels/cuda/mamba2_step.h"
+#include "kernels/cuda/match_groups.h"
 #include "kernels/cuda/scan_cut.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/rehearsal_backend.h"
@@ -40,7 +41,10 @@ class CudaRehearsal final : public RehearsalBackend {
     return dtype == precision_ ? nullptr : std::make_shared<CudaRehearsal>(dtype);
   }
 
-  std::int64_t own_bytes() const override { return scratch_ + cuda::Context::kFixedBytes + kDriverBytes; }
+  std::int64_t own_bytes() const override {
+    const std::int64_t beside = beside_ > 0 ? beside_ + cuda::Context::kFixedBytes : 0;
+    return scratch_ + cuda::Context::kFixedBytes + beside + kDriverBytes;
+  }
 
   bool records() const override { return true; }
   std::unique_ptr<Recording> record(const std::function<void()>& work) const override {
@@ -99,11 +103,12 @@ class CudaRehearsal final : public RehearsalBackend {
 
   /// As on compute capability 9.0; older devices need more.
   bool mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> /*conv_states*/,
-                    const ScanRows& rows, Arena& arena) const override {
+                    const ScanRows& rows, Arena& arena, Matrix<float> scan_y) const override {
     if (precision_ != DType::bf16 || rows.wanted != nullptr || !cuda::fits_mamba2_layer(layer, stream, rows)) {
       return false;
     }
     if (rows.offsets.back() < cuda::kLeastLayerRows) {
+      if (scan_y.data != nullptr) return false;
       const cuda::StepRoom room(layer, rows.offsets.back(), arena);
       return true;
     }
@@ -113,6 +118,20 @@ class CudaRehearsal final : public RehearsalBackend {
       if (is_coded(*w)) need(cuda::widened_scratch(w->out_features(), w->in_features()));
     }
     return true;
+  }
+
+  void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
+                  bool later_only, std::int64_t* match, float* similarity) const override {
+    const MatchSearch search{0, sources, targets, match, similarity};
+    best_matches(x, {&search, 1}, later_only);
+  }
+
+  void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const override {
+    need(cuda::MatchGroups(searches, x.cols, precision_).bytes(), beside_);
+    for (const MatchSearch& search : searches) {
+      RehearsalBackend::best_match(x.row_range(search.first, x.rows), search.sources, search.targets, later_only,
+                                   search.match, search.similarity);
+    }
   }
 
  private:
@@ -136,14 +155,16 @@ class CudaRehearsal final : public RehearsalBackend {
     return size ? size->bytes() : dense_bytes(weight.out_features(), weight.in_features(), precision_);
   }
 
-  void need(std::int64_t bytes) const {
-    std::int64_t most = scratch_;
-    while (most < bytes && !scratch_.compare_exchange_weak(most, bytes)) {
+  static void need(std::int64_t bytes, std::atomic<std::int64_t>& memory) {
+    std::int64_t most = memory;
+    while (most < bytes && !memory.compare_exchange_weak(most, bytes)) {
     }
   }
+  void need(std::int64_t bytes) const { need(bytes, scratch_); }
 
   DType precision_;
   mutable std::atomic<std::int64_t> scratch_ = 0;
+  mutable std::atomic<std::int64_t> beside_ = 0;  // of measures (Context::to_measure)
 };
 
 const Registration<RehearsalFactory> registration{
