@@ -19,6 +19,9 @@ struct BadFile {
   std::function<void(Json&)> change;
   const char* place;  // what the message must name
 };
+void PrintTo(const BadFile& file, std::ostream* out) {
+  *out << file.name;
+}
 
 class BadTokenizer : public testing::TestWithParam<BadFile> {};
 

@@ -23,6 +23,9 @@ struct Implementation {
   std::string backend;
   std::string isa;  // empty: the backend has no such choice
 };
+void PrintTo(const Implementation& implementation, std::ostream* out) {
+  *out << implementation.backend << (implementation.isa.empty() ? "" : " on ") << implementation.isa;
+}
 
 std::vector<Implementation> implementations() {
   std::vector<Implementation> rows;

@@ -79,6 +79,9 @@ struct Extents {
   int bits = 16;  // of the weights: bfloat16, or quantized
   std::string type = "mamba2";
 };
+void PrintTo(const Extents& e, std::ostream* out) {
+  *out << e.type << ", " << e.width << " columns, " << e.bits << " bits";
+}
 
 /// Two layers, random.
 ModelCore make_model(const Extents& e, const std::string& backend) {
