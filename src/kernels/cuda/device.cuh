@@ -97,6 +97,8 @@ __device__ T block_sum(T value, T* room) {
   return sum;
 }
 
+constexpr float kLog2e = 1.4426950408889634F;
+
 /// 2^v to two units of the last place; 0 below the normal numbers. One instruction, where exp2f is several.
 __device__ inline float power_of_2(float v) {
   float result;
@@ -106,7 +108,6 @@ __device__ inline float power_of_2(float v) {
 
 /// In five instructions: __expf and __fdividef look after numbers that do not count here.
 __device__ inline float silu(float v) {
-  constexpr float kLog2e = 1.4426950408889634F;
   float reciprocal;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(1.0F + power_of_2(-kLog2e * v)));
   return v * reciprocal;

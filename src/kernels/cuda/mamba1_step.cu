@@ -67,8 +67,6 @@ constexpr int kSlices = kWarps / kTiles;
 constexpr int kInputs = 32;
 static_assert(kWarps == 2 * kSequences);  // load_low()
 
-constexpr float kLog2e = 1.4426950408889634F;
-
 /// What the step's kernel takes.
 struct Step {
   Rows<const float> xz;

@@ -29,7 +29,6 @@ constexpr int kBlocks = 4;
 constexpr int kStates = static_cast<int>(kMostScanStates);
 constexpr int kOwn = kStates / 2;  // of a channel, that a thread keeps
 constexpr int kUnits = 2;          // of 16 bytes, of a matrix's tile, a thread
-constexpr float kLog2e = 1.4426950408889634F;
 constexpr float kLn2 = 0.6931471805599453F;
 
 /// In bfloat16 softplus and the gate are part of it.

@@ -14,7 +14,6 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kEach = 4;   // states a lane
 constexpr int kAhead = 4;  // rows that are fetched together, while those before them are worked on
-constexpr float kLog2e = 1.4426950408889634F;
 
 struct Scan {
   Rows<const float> x, dt, A, B, C;

@@ -12,7 +12,6 @@ constexpr int kEach = 4;      // channels a thread
 constexpr int kLanes = kColumns / kEach;
 constexpr int kParts = 16;  // of the states
 constexpr int kThreads = kLanes * kParts;
-constexpr float kLog2e = 1.4426950408889634F;
 
 template <class T>
 struct Steps {

@@ -117,7 +117,7 @@ class StepHead {
     }
     ahead.D = column() < 0 ? 0.0F : layer_.D[column()];
     ahead.gate_norm = column() < 0 ? 0.0F : layer_.gate_norm[column()];
-    ahead.rate = layer_.A[h_] * 1.4426950408889634F;  // for powers of 2
+    ahead.rate = layer_.A[h_] * kLog2e;  // for powers of 2
     ahead.dt_bias = layer_.dt_bias[h_];
   }
 
