@@ -147,7 +147,8 @@ void setup(CLI::App& app) {
   app.add_flag("--json", options->json, "Print one JSON object: sizes and errors by kind of matrix");
   app.footer(
       "Writes a model folder that every command takes: its matrices are stored in fewer bits and multiplied so, with "
-      "inputs rounded to 8 bits. Norms, convolutions, dt and A stay as they are. Shown for each kind of matrix: how "
+      "inputs rounded to 8 bits. dt's projection is in int8 throughout; norms, convolutions and A stay as they are. "
+      "Shown for each kind of matrix: how "
       "far "
       "the rounded weights are from the original ones. What that costs a model: molt eval.\n"
       "Examples:\n"
