@@ -37,7 +37,7 @@ inline void transpose(VecI (&rows)[kLanes]) {
 }
 
 /// kLanes pairs of columns of factor * x, rounded; of `columns` that are there, zeros behind them.
-inline VecI pairs_at(const float* x, float factor, int64_t columns) {
+[[gnu::always_inline]] inline VecI pairs_at(const float* x, float factor, int64_t columns) {
   VecU16 halves[2];
   for (int64_t half = 0; half < 2; ++half) {
     const int64_t there = columns - half * kLanes;
@@ -83,8 +83,14 @@ void pack_scaled_rows(const float* const* rows, const float* factors, int count,
     const int there = count - first < kLanes ? count - first : kLanes;
     for (int64_t step = 0; step < steps; step += kLanes) {
       VecI square[kLanes] = {};
-      for (int r = 0; r < there; ++r) {
-        square[r] = pairs_at(rows[first + r] + 2 * step, factors[first + r], n - 2 * step);
+      const auto fill = [&](int r, int64_t columns) {
+        square[r] = pairs_at(rows[first + r] + 2 * step, factors[first + r], columns);
+      };
+      if (there == kLanes && n - 2 * step >= 2 * kLanes) {  // all but the edges: the square stays in registers
+        MOLT_UNROLL
+        for (int r = 0; r < kLanes; ++r) fill(r, 2 * kLanes);
+      } else {
+        for (int r = 0; r < there; ++r) fill(r, n - 2 * step);
       }
       transpose(square);
       char* const to = static_cast<char*>(panel) + step * kPanelStepBytes + first * int64_t{sizeof(int32_t)};
