@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -78,6 +79,16 @@ class Site {
   virtual std::vector<Match> match(Feature feature, std::span<const std::int64_t> sources,
                                    std::span<const std::int64_t> targets, bool later_only) const = 0;
 
+  /// What fetches the matches that were asked for.
+  using Matches = std::function<std::vector<Match>()>;
+  /// match() that is answered when the answer is fetched, together with what the other sites behind the block have asked
+  /// by then: on a device that is much quicker than one by one (Reducer::begin_plan). The answer is valid as long as the
+  /// site.
+  virtual Matches ask_match(Feature feature, std::vector<std::int64_t> sources, std::vector<std::int64_t> targets,
+                            bool later_only) const {
+    return [matches = match(feature, sources, targets, later_only)] { return matches; };
+  }
+
   /// Share of each token in what the block's state holds behind the window's last token, averaged over heads (Mamba-2)
   /// or channels (Mamba-1): dt |x| |B| and the decay since, each head's shares summing to 1.
   virtual std::vector<float> contribution() const = 0;
@@ -142,6 +153,13 @@ class Reducer {
   virtual Measures measures() const { return {}; }
 
   virtual Plan plan(const Site& site) const = 0;
+
+  /// The same in two steps: what it returns makes the plan, and is called when the sites of all sequences behind the
+  /// block have been begun with. For methods that ask their site for matches first (Site::ask_match) and plan then; the
+  /// others plan in the second step, as it stands here.
+  virtual std::function<Plan()> begin_plan(const Site& site) const {
+    return [this, &site] { return plan(site); };
+  }
 };
 
 /// What a method may know of the model.

@@ -8,6 +8,13 @@
 
 namespace molt {
 
+void Backend::best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const {
+  for (const MatchSearch& search : searches) {
+    best_match(x.row_range(search.first, x.rows), search.sources, search.targets, later_only, search.match,
+               search.similarity);
+  }
+}
+
 std::shared_ptr<const Backend> make_backend(std::string_view name) {
   constexpr std::string_view kTimed = "timed:";
   constexpr std::string_view kStaged = "staged:";

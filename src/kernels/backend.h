@@ -63,6 +63,14 @@ struct RowMerge {
   std::int64_t source, target;
 };
 
+/// One search of best_matches(): what best_match() takes and gives, rows counted from row `first` of x on.
+struct MatchSearch {
+  std::int64_t first;
+  std::span<const std::int64_t> sources, targets;
+  std::int64_t* match;  // [sources]
+  float* similarity;    // [sources]
+};
+
 /// `count` columns from column `from` on of one matrix, which become those from `to` on of another.
 struct ColumnRun {
   std::int64_t from, to, count;
@@ -208,9 +216,10 @@ class Backend {
     return false;
   }
 
-  /// The same of a Mamba-2 layer.
+  /// The same of a Mamba-2 layer. `scan_y` [T, Di], unless it is null: becomes the scan's y, for who looks at it.
   virtual bool mamba2_layer(const Mamba2Layer& /*layer*/, const LayerStream& /*stream*/,
-                            std::span<float* const> /*conv_states*/, const ScanRows& /*rows*/, Arena& /*arena*/) const {
+                            std::span<float* const> /*conv_states*/, const ScanRows& /*rows*/, Arena& /*arena*/,
+                            Matrix<float> /*scan_y*/) const {
     return false;
   }
 
@@ -264,6 +273,10 @@ class Backend {
   virtual void best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
                           std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
                           float* similarity) const = 0;
+
+  /// best_match() of several sequences: the rows of each search lie in x from its `first` on. The same as one by one, but
+  /// for rounding; a device is waited for once.
+  virtual void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const;
 
   /// y [K, D]: y[i] = x[rows[i]]. y may be x if each row's number is greater than the one before.
   virtual void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const = 0;

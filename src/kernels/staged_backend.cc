@@ -307,6 +307,11 @@ void StagedBackend::best_match(Matrix<const float> x, std::span<const std::int64
   inner_->best_match(call.in(x), sources, targets, later_only, match, similarity);
 }
 
+void StagedBackend::best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const {
+  Call call(*this);
+  inner_->best_matches(call.in(x), searches, later_only);
+}
+
 void StagedBackend::gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {
   Call call(*this);
   const Matrix<const float> from = call.in(x);  // first: y may be the beginning of x

@@ -69,6 +69,7 @@ class StagedBackend : public Backend {
   void importance(Matrix<const float> y, Importance metric, float* scores) const override;
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;
+  void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const override;
   void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
   void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const override;
   void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;

@@ -186,7 +186,8 @@ bool TimedBackend::mamba1_layer(const Mamba1Layer& layer, const LayerStream& str
 }
 
 bool TimedBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream,
-                                std::span<float* const> conv_states, const ScanRows& rows, Arena& arena) const {
+                                std::span<float* const> conv_states, const ScanRows& rows, Arena& arena,
+                                Matrix<float> scan_y) const {
   // The stream in and out, weights and states; products, the scan's recurrence, and little else.
   const double inner = real(std::ssize(layer.D)), conv = real(layer.conv_weight.cols);
   const double states = (conv - inner) / real(2 * layer.groups);
@@ -198,7 +199,7 @@ bool TimedBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& str
   }
   return time_if_done("mamba2_layer", {stream.residual.cols, std::ssize(layer.D)},
                       {bytes, real(stream.residual.rows) * flops_a_row},
-                      [&] { return timed_->mamba2_layer(layer, stream, conv_states, rows, arena); });
+                      [&] { return timed_->mamba2_layer(layer, stream, conv_states, rows, arena, scan_y); });
 }
 
 void TimedBackend::rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved,
@@ -265,6 +266,16 @@ void TimedBackend::best_match(Matrix<const float> x, std::span<const std::int64_
   const double rows = real(std::ssize(sources) + std::ssize(targets));
   time("best_match", {x.cols}, {kFloat * rows * real(x.cols), 2 * pairs(sources, targets, later_only) * real(x.cols)},
        [&] { timed_->best_match(x, sources, targets, later_only, match, similarity); });
+}
+
+void TimedBackend::best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const {
+  double rows = 0, products = 0;
+  for (const MatchSearch& search : searches) {
+    rows += real(std::ssize(search.sources) + std::ssize(search.targets));
+    products += pairs(search.sources, search.targets, later_only);
+  }
+  time("best_matches", {x.cols}, {kFloat * rows * real(x.cols), 2 * products * real(x.cols)},
+       [&] { timed_->best_matches(x, searches, later_only); });
 }
 
 void TimedBackend::gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const {

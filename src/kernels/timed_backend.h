@@ -77,7 +77,7 @@ class TimedBackend final : public Backend {
   bool mamba1_layer(const Mamba1Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
                     const ScanRows& rows, Arena& arena) const override;
   bool mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
-                    const ScanRows& rows, Arena& arena) const override;
+                    const ScanRows& rows, Arena& arena, Matrix<float> scan_y) const override;
   void rope(Matrix<float> x, std::int64_t heads, std::span<const double> frequencies, bool interleaved, Offsets offsets,
             std::span<const std::int64_t> first) const override;
   void attention(Matrix<const float> q, Matrix<const float> k, Matrix<const float> v, const KvShape& kv, float scale,
@@ -91,6 +91,7 @@ class TimedBackend final : public Backend {
   void importance(Matrix<const float> y, Importance metric, float* scores) const override;
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;
+  void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const override;
   void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
   void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const override;
   void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;

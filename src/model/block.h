@@ -136,9 +136,9 @@ class Block {
 
   /// The norm before the block and the block, on a stream: for blocks and backends that take these together where all
   /// rows run in full (Backend::mamba1_layer, mamba2_layer). False, and nothing is done, elsewhere. input.x is not
-  /// used.
+  /// used. `scan`: as of forward().
   virtual bool forward_layer(const Backend& /*backend*/, const LayerNorm& /*norm*/, const LayerStream& /*stream*/,
-                             const BlockInput& /*input*/, Arena& /*arena*/) const {
+                             const BlockInput& /*input*/, Arena& /*arena*/, const ScanView& /*scan*/) const {
     return false;
   }
 

@@ -76,7 +76,8 @@ Stream ModelCore::forward(const Batch& batch, Arena& arena, Router* router) cons
   } else {
     backend_->embed(embedding_, batch.ids, stream.residual);
   }
-  if (!positions_.empty()) embed_positions(batch, stream.h);
+  stream.h_pending = !positions_.empty();  // which begin as what a block before the first would add
+  if (stream.h_pending) embed_positions(batch, stream.h);
   forward_from(0, batch, stream, arena, router);
   return stream;
 }
@@ -95,7 +96,6 @@ void ModelCore::embed_positions(const Batch& batch, Matrix<float> y) const {
 
 void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
                              Router* router) const {
-  bool h_pending = first > 0 || !positions_.empty();  // which begin as what a block before the first would add
   ScanView room;  // of the last layer that was looked at
   std::string_view kind_in_room;
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
@@ -110,10 +110,10 @@ void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& str
     }
     const ScanView scan = room.only(sides).rows(0, rows.offsets.back(), 0, stream.residual.rows);
     const Arena::Scope scope(arena);
-    // Where a router moves rows, h goes with them.
-    const LayerStream whole{stream.residual, stream.h, h_pending, router != nullptr || i + 1 == config_.n_layer};
+    const bool leaves_h = router != nullptr ? router->looks_at_h(i) : i + 1 == config_.n_layer;
+    const LayerStream whole{stream.residual, stream.h, stream.h_pending, leaves_h};
     for (const RowSlice& slice : cut_rows(rows.offsets, backend_->rows_at_once())) {
-      h_pending = forward_slice(i, batch, rows, slice, whole, scan, arena);
+      stream.h_pending = forward_slice(i, batch, rows, slice, whole, scan, arena);
     }
     if (router != nullptr) router->leave(i, block(i), scan, stream);
   }
@@ -137,9 +137,9 @@ bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRow
                    .writes = {},
                    .wanted = part.wanted,
                    .multiplicity = part.multiplicity};
-  const bool looked_at = scan.has_output() || scan.has_input();
-  if (layer.norm.is_rms() && !looked_at && part.writes.empty() &&
-      layer.block->forward_layer(*backend_, layer.norm.rms(), stream, input, arena)) {
+  const ScanView seen = scan.rows(slice.begin, slice.end, sliced.full_begin(), sliced.full_end());
+  if (layer.norm.is_rms() && part.writes.empty() &&
+      layer.block->forward_layer(*backend_, layer.norm.rms(), stream, input, arena, seen)) {
     return stream.leaves_h;
   }
   const Matrix<float> normed = arena.matrix(stream.residual.rows, stream.residual.cols);
@@ -151,8 +151,7 @@ bool ModelCore::forward_slice(std::int64_t i, const Batch& batch, const LayerRow
   const std::vector<WriteRows> writes = norm_writes(part.writes, layer.norm, arena);
   input.x = normed;
   input.writes = writes;
-  layer.block->forward(*backend_, input, arena, stream.h,
-                       scan.rows(slice.begin, slice.end, sliced.full_begin(), sliced.full_end()));
+  layer.block->forward(*backend_, input, arena, stream.h, seen);
   return true;
 }
 
@@ -193,9 +192,7 @@ std::vector<WriteRows> ModelCore::norm_writes(std::span<const AbsentRows> writes
   const LayerNorm norm = of_layer.rms();
   for (const AbsentRows& write : writes) {
     const Matrix<float> x = arena.matrix(write.residual.rows, write.residual.cols);
-    if (write.h.data != nullptr) backend_->add_rows(write.residual, write.h, x);
-    const Matrix<const float> sum = write.h.data != nullptr ? x : write.residual;
-    backend_->rms_norm(sum, write.map == nullptr ? norm.weight : nullptr, norm.eps, x);
+    backend_->rms_norm(write.residual, write.map == nullptr ? norm.weight : nullptr, norm.eps, x);
     normed.push_back({x, write.map, write.places});
   }
   return normed;
@@ -205,9 +202,14 @@ void ModelCore::head_there(const Stream& stream, std::span<const std::int64_t> r
                            Matrix<float> logits) const {
   const Arena::Scope scope(arena);
   const Matrix<float> residual = gather(*backend_, stream.residual, rows, arena);
-  const Matrix<float> h = gather(*backend_, stream.h, rows, arena);
-  final_norm_.forward_sum(*backend_, residual, h, h);
-  backend_->matmul(h, *head_, nullptr, logits);
+  Matrix<float> normed = residual;
+  if (stream.h_pending) {
+    normed = gather(*backend_, stream.h, rows, arena);
+    final_norm_.forward_sum(*backend_, residual, normed, normed);
+  } else {
+    final_norm_.forward(*backend_, residual, normed);
+  }
+  backend_->matmul(normed, *head_, nullptr, logits);
 }
 
 std::optional<std::int64_t> ModelCore::first_without_scan() const {

@@ -7,16 +7,17 @@
 
 namespace molt {
 
-/// The residual stream between two blocks: residual + h is what the next norm reads. Rows of a sequence lie together.
+/// The residual stream between two blocks: residual + h is what the next norm reads, or the residual alone. Rows of a
+/// sequence lie together.
 struct Stream {
   Matrix<float> residual;  // [F, d_model]
-  Matrix<float> h;         // [F, d_model]; before the first block it holds nothing
+  Matrix<float> h;         // [F, d_model]: what the block before adds, or memory for what the next one does
+  bool h_pending = false;  // whether it holds that: it is added already otherwise, or there is nothing to add
 };
 
-/// Rows that have left the stream and write to the layer, which sees residual + h and changes neither.
+/// Rows that have left the stream and write to the layer, which does not change them.
 struct AbsentRows {
   Matrix<const float> residual;          // [W, d_model]
-  Matrix<const float> h;                 // [W, d_model], or null
   const WriteMap* map;                   // null: the block's own projection
   std::span<const std::int64_t> places;  // [W], among the rows that take part, ascending
 };
@@ -41,7 +42,10 @@ class Router {
   /// What leave() wants to see of the scan of `layer`.
   virtual ScanSides looks_at(std::int64_t layer) const = 0;
 
-  /// Called after block `layer`, in order, with the stream before h is added. May take rows out of it.
+  /// Whether leave() wants to see what `layer` adds to the stream, pending in h; else it may have been added.
+  virtual bool looks_at_h(std::int64_t /*layer*/) const { return true; }
+
+  /// Called after block `layer`, in order. May take rows out of the stream, and add h to it.
   virtual void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) = 0;
 };
 

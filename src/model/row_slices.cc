@@ -69,8 +69,7 @@ SlicedRows::SlicedRows(const LayerRows& whole, const RowSlice& slice)
     const IndexRange range = within(write.places, slice);
     if (range.begin == range.end) continue;
     places_.push_back(places_in_slice(write.places, range, slice.begin));
-    const Matrix<const float> h = write.h.data != nullptr ? write.h.row_range(range.begin, range.end) : write.h;
-    writes_.push_back({write.residual.row_range(range.begin, range.end), h, write.map, places_.back()});
+    writes_.push_back({write.residual.row_range(range.begin, range.end), write.map, places_.back()});
   }
   rows_.writes = writes_;
   // Where nothing writes there is nothing to tell apart.

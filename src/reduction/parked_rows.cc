@@ -20,74 +20,64 @@ bool is_run(std::span<const std::int64_t> rows) {
 
 }  // namespace
 
-ParkedRows::ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena)
-    : backend_(backend), rows_(rows), arena_(arena) {}
+ParkedRows::ParkedRows(const Backend& backend, std::int64_t rows, Arena& arena, bool in_place)
+    : backend_(backend), rows_(rows), arena_(arena), in_place_(in_place) {}
 
-void ParkedRows::leave(const RowTable::Move& move, bool has_h, Stream& stream) {
+void ParkedRows::leave(const RowTable::Move& move, Matrix<float>& stream) {
   look_at(stream);
   bool moves_on = false;
-  for (const auto& [index, rows] : move.parked) moves_on |= park(index, rows, has_h, stream);
-  const std::int64_t live = stream.residual.rows;
+  for (const auto& [index, rows] : move.parked) moves_on |= park(index, rows, stream);
+  const std::int64_t live = stream.rows;
   const auto stay = static_cast<std::int64_t>(move.stay.size());
   if (moves_on) {
-    make_second(stream.residual.cols);
+    change_places(stream.cols);
     second_taken_ = true;
-    std::swap(home_, second_);
-    begin_ = 0;
-    gather(stream, move.stay, rows_at(0, stay), has_h);
+    backend_.gather_rows(stream, move.stay, rows_at(0, stay));
   } else {
     // Of those that stay some lie before all that leave, and some behind. Whichever are fewer move up to the others.
     const std::int64_t front = leading(move.stay);
     const bool is_hole = stay == front || move.stay[static_cast<std::size_t>(front)] == live - (stay - front);
     if (is_hole && 2 * front <= stay - front) {
-      shift_up(begin_, front, live - stay, has_h);
+      shift_up(begin_, front, live - stay);
       begin_ += live - stay;
+    } else if (stay == front) {
+      // They stand where they are to stand.
+    } else if (in_place_ || second_taken_) {
+      backend_.gather_rows(stream, move.stay, rows_at(begin_, stay));
     } else {
-      gather(stream, move.stay, rows_at(begin_, stay), has_h);
+      change_places(stream.cols);
+      backend_.gather_rows(stream, move.stay, rows_at(0, stay));
     }
   }
   stream = rows_at(begin_, stay);
 }
 
 /// Whether they stay where they are.
-bool ParkedRows::park(std::size_t index, std::span<const std::int64_t> rows, bool has_h, const Stream& stream) {
+bool ParkedRows::park(std::size_t index, std::span<const std::int64_t> rows, Matrix<float> stream) {
   Group& parked = group(index);
-  if (!second_taken_ && is_run(rows) && 2 * static_cast<std::int64_t>(rows.size()) >= stream.residual.rows) {
+  if (!second_taken_ && is_run(rows) && 2 * static_cast<std::int64_t>(rows.size()) >= stream.rows) {
     parked.place = begin_ + rows.front();
-    parked.residual = stream.residual.row_range(rows.front(), rows.back() + 1);
-    if (has_h) parked.h = stream.h.row_range(rows.front(), rows.back() + 1);
+    parked.residual = stream.row_range(rows.front(), rows.back() + 1);
     return true;
   }
-  parked.residual = copied(stream.residual, rows);
-  if (has_h) parked.h = copied(stream.h, rows);
+  parked.residual = copied(stream, rows);
   return false;
 }
 
-void ParkedRows::come_back(const RowTable::Return& back, std::int64_t live, Stream& stream) {
+void ParkedRows::come_back(const RowTable::Return& back, std::int64_t live, Matrix<float>& stream) {
   look_at(stream);
   const std::int64_t begin = second_taken_ ? begin_in_second(back, live) : kMoved;
   if (second_taken_ && begin == kMoved) clear_second();
   if (begin != kMoved || !make_hole(back, live)) {
-    make_second(stream.residual.cols);
-    std::swap(home_, second_);
+    change_places(stream.cols);
     begin_ = std::max<std::int64_t>(begin, 0);
     second_taken_ = false;
-    const Stream whole = rows_at(begin_, live);
-    backend_.scatter_rows(stream.residual, back.live_before, whole.residual);
-    backend_.scatter_rows(stream.h, back.live_before, whole.h);
+    backend_.scatter_rows(stream, back.live_before, rows_at(begin_, live));
   }
   stream = rows_at(begin_, live);
   for (const auto& [index, places] : back.entering) {
     Group& parked = group(index);
-    const bool is_moved = parked.place == kMoved;
-    if (is_moved) move_back(parked.residual, places, stream.residual);
-    if (parked.h.data == nullptr) {
-      const Matrix<float> zeros = room(parked.residual.rows, parked.residual.cols);
-      backend_.memory().clear_rows(zeros);
-      move_back(zeros, places, stream.h);
-    } else if (is_moved) {
-      move_back(parked.h, places, stream.h);
-    }
+    if (parked.place == kMoved) move_back(parked.residual, places, stream);
     parked = {};
   }
 }
@@ -104,39 +94,28 @@ bool ParkedRows::make_hole(const RowTable::Return& back, std::int64_t live) {
     begin_ -= hole;
     std::vector<std::int64_t> rows(static_cast<std::size_t>(front));
     std::iota(rows.begin(), rows.end(), hole);
-    gather(rows_at(begin_, hole + front), rows, rows_at(begin_, front), true);
+    backend_.gather_rows(rows_at(begin_, hole + front), rows, rows_at(begin_, front));
     return true;
   }
   if (begin_ + live > rows_ || 2 * behind > front) return false;
-  shift_up(begin_ + front, behind, hole, true);
+  shift_up(begin_ + front, behind, hole);
   return true;
 }
 
-void ParkedRows::shift_up(std::int64_t begin, std::int64_t count, std::int64_t by, bool has_h) {
+void ParkedRows::shift_up(std::int64_t begin, std::int64_t count, std::int64_t by) {
   if (count == 0) return;
   std::vector<std::int64_t> rows(static_cast<std::size_t>(count));
   std::iota(rows.begin(), rows.end(), 0);
-  for (const auto branch : {&Stream::residual, &Stream::h}) {
-    if (!has_h && branch == &Stream::h) continue;
-    move_back(copied(rows_at(begin, count).*branch, rows), rows, rows_at(begin + by, count).*branch);
-  }
-}
-
-void ParkedRows::gather(const Stream& from, std::span<const std::int64_t> rows, const Stream& to, bool has_h) {
-  backend_.gather_rows(from.residual, rows, to.residual);
-  if (has_h) backend_.gather_rows(from.h, rows, to.h);
+  move_back(copied(rows_at(begin, count), rows), rows, rows_at(begin + by, count));
 }
 
 /// Takes the pass's stream for its own when it first sees it.
-void ParkedRows::look_at(const Stream& stream) {
-  if (home_.residual.data == nullptr) home_ = stream;
+void ParkedRows::look_at(Matrix<float> stream) {
+  if (home_.data == nullptr) home_ = stream;
 }
 
-Stream ParkedRows::rows_at(std::int64_t begin, std::int64_t count) const {
-  const auto part = [&](Matrix<float> all) {
-    return Matrix<float>{all.data + begin * all.stride, count, all.cols, all.stride};
-  };
-  return {part(home_.residual), part(home_.h)};
+Matrix<float> ParkedRows::rows_at(std::int64_t begin, std::int64_t count) const {
+  return {home_.data + begin * home_.stride, count, home_.cols, home_.stride};
 }
 
 void ParkedRows::move_back(Matrix<float> rows, std::span<const std::int64_t> places, Matrix<float> whole) {
@@ -146,7 +125,7 @@ void ParkedRows::move_back(Matrix<float> rows, std::span<const std::int64_t> pla
 
 AbsentRows ParkedRows::writing(const RowTable::Participants::Writing& writing) const {
   const Group& parked = groups_[writing.group];
-  return {parked.residual, parked.h, writing.map, writing.places};
+  return {parked.residual, writing.map, writing.places};
 }
 
 void ParkedRows::adopt(std::size_t index, Matrix<const float> all, std::span<const std::int64_t> rows) {
@@ -172,8 +151,10 @@ Matrix<float> ParkedRows::copied(Matrix<const float> from, std::span<const std::
   return copy;
 }
 
-void ParkedRows::make_second(std::int64_t width) {
-  if (second_.residual.data == nullptr) second_ = {arena_.matrix(rows_, width), arena_.matrix(rows_, width)};
+void ParkedRows::change_places(std::int64_t width) {
+  if (second_.data == nullptr) second_ = arena_.matrix(rows_, width);
+  std::swap(home_, second_);
+  begin_ = 0;
 }
 
 std::int64_t ParkedRows::begin_in_second(const RowTable::Return& back, std::int64_t live) {
@@ -197,7 +178,6 @@ void ParkedRows::clear_second() {
     std::vector<std::int64_t> rows(static_cast<std::size_t>(parked.residual.rows));
     std::iota(rows.begin(), rows.end(), 0);
     parked.residual = copied(parked.residual, rows);
-    if (parked.h.data != nullptr) parked.h = copied(parked.h, rows);
     parked.place = kMoved;
   }
   second_taken_ = false;

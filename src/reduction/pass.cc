@@ -1,7 +1,9 @@
 #include "reduction/pass.h"
 
-#include <algorithm>
+#include <deque>
+#include <functional>
 
+#include "base/parallel.h"
 #include "reduction/site_view.h"
 
 namespace molt {
@@ -28,17 +30,15 @@ ReducedPass::ReducedPass(std::span<const ReducedPiece> pieces, const ModelCore& 
       backend_(model.backend()),
       arena_(arena),
       table_(pieces, model),
-      parked_(backend_, table_.rows(), parked) {}
+      parked_(backend_, table_.rows(), parked, backend_.memory().is_host()) {}
 
 LayerRows ReducedPass::enter(std::int64_t layer, Stream& stream) {
   const Timer timer(spent_);
-  if (layer == 0 && snapshots_ != nullptr) look_at(stream, false);
-  if (layer == 0 && table_.is_site(-1)) {
-    carry_out(table_.apply(-1, plans_unseen(-1)), false, stream);
-  }
+  if (layer == 0 && snapshots_ != nullptr) look_at(stream);
+  if (layer == 0 && table_.is_site(-1)) carry_out(table_.apply(-1, plans_unseen(-1)), stream);
   take_back(layer, stream);
   if (snapshots_ != nullptr) {
-    look_at(stream, layer > 0);
+    look_at(stream);
     Tensor& snapshot = (*snapshots_)[static_cast<std::size_t>(layer)];
     snapshot = backend_.memory().uninitialized(DType::f32, last_seen_.shape());
     backend_.memory().copy(last_seen_.data(), snapshot.data(), snapshot.bytes());
@@ -69,24 +69,43 @@ ScanSides ReducedPass::looks_at(std::int64_t layer) const {
 void ReducedPass::leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) {
   const Timer timer(spent_);
   if (!table_.is_site(layer)) return;
-  if (snapshots_ != nullptr) look_at(stream, true);
-  std::vector<Plan> plans(pieces_.size());
-  BlockMeasures measures(table_, backend_, block, scan);
+  if (snapshots_ != nullptr) look_at(stream);
+  carry_out(table_.apply(layer, plans_seen(layer, block, scan, stream)), stream);
+}
+
+std::vector<Plan> ReducedPass::plans_seen(std::int64_t layer, const Block& block, const ScanView& scan,
+                                          const Stream& stream) {
+  BlockMeasures measures({table_, backend_, block, scan, stream, arena_});
+  std::deque<SiteView> sites;
   for (std::size_t s = 0; s < pieces_.size(); ++s) {
     if (!table_.is_site(layer, s)) continue;
-    const Arena::Scope scope(arena_);
-    const SiteView site({.table = table_,
-                         .piece = pieces_[s],
-                         .sequence = s,
-                         .layer = layer,
-                         .backend = backend_,
-                         .scan = scan,
-                         .measures = measures,
-                         .stream = stream,
-                         .arena = arena_});
-    plans[s] = pieces_[s].reduction->reducer->plan(site);
+    sites.emplace_back(SiteView::Context{.table = table_,
+                                         .piece = pieces_[s],
+                                         .sequence = s,
+                                         .layer = layer,
+                                         .backend = backend_,
+                                         .measures = measures,
+                                         .arena = arena_});
   }
-  carry_out(table_.apply(layer, plans), true, stream);
+  // What is measured of all sequences is so for the first. Where it asks for matches, choosing takes a while: the others
+  // do so on all threads.
+  bool asks = false;
+  const auto first_and_others = [&](auto step) {
+    step(0);
+    asks = asks || measures.has_questions(sites.front().sequence());
+    if (asks) backend_.finish();
+    const auto others = std::ssize(sites) - 1;
+    parallel_for(others, asks ? 1 : others, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) step(static_cast<std::size_t>(1 + i));
+    });
+  };
+  std::vector<std::function<Plan()>> planning(sites.size());
+  first_and_others([&](std::size_t i) {
+    planning[i] = pieces_[sites[i].sequence()].reduction->reducer->begin_plan(sites[i]);
+  });
+  std::vector<Plan> plans(pieces_.size());
+  first_and_others([&](std::size_t i) { plans[sites[i].sequence()] = planning[i](); });
+  return plans;
 }
 
 std::vector<Plan> ReducedPass::plans_unseen(std::int64_t layer) const {
@@ -98,17 +117,31 @@ std::vector<Plan> ReducedPass::plans_unseen(std::int64_t layer) const {
   return plans;
 }
 
-void ReducedPass::carry_out(const RowTable::Move& move, bool has_h, Stream& stream) {
+bool ReducedPass::looks_at_h(std::int64_t layer) const {
+  return table_.is_site(layer);
+}
+
+void ReducedPass::carry_out(const RowTable::Move& move, Stream& stream) {
   if (move.stay_all) return;
   const float* weights = move.weights.empty() ? nullptr : move.weights.data();
   backend_.merge_rows(stream.residual, move.residual_merges, weights);
-  if (has_h) backend_.merge_rows(stream.h, move.hidden_merges, weights);
-  parked_.leave(move, has_h, stream);
+  if (stream.h_pending) backend_.merge_rows(stream.h, move.hidden_merges, weights);
+  add_h(stream);
+  parked_.leave(move, stream.residual);
+  stream.h.rows = stream.residual.rows;
+}
+
+void ReducedPass::add_h(Stream& stream) const {
+  if (stream.h_pending) backend_.add_rows(stream.residual, stream.h, stream.residual);
+  stream.h_pending = false;
 }
 
 void ReducedPass::take_back(std::int64_t layer, Stream& stream) {
   const RowTable::Return back = table_.take_back(layer);
-  if (!back.entering.empty()) parked_.come_back(back, table_.live_offsets().back(), stream);
+  if (back.entering.empty()) return;
+  add_h(stream);
+  parked_.come_back(back, table_.live_offsets().back(), stream.residual);
+  stream.h.rows = stream.residual.rows;
 }
 
 void ReducedPass::keep_snapshots(std::vector<Tensor>* snapshots) {
@@ -117,10 +150,10 @@ void ReducedPass::keep_snapshots(std::vector<Tensor>* snapshots) {
   last_seen_ = backend_.memory().zeros(DType::f32, {table_.rows(), model_.config().d_model});
 }
 
-void ReducedPass::look_at(const Stream& stream, bool has_h) {
+void ReducedPass::look_at(const Stream& stream) {
   const Arena::Scope scope(arena_);
   Matrix<float> seen = stream.residual;
-  if (has_h) {
+  if (stream.h_pending) {
     seen = arena_.matrix(seen.rows, seen.cols);
     backend_.add_rows(stream.residual, stream.h, seen);
   }
@@ -153,7 +186,6 @@ Stream ReducedPass::resume(std::int64_t layer, const Tensor& snapshot) {
     stream.*branch = (stream.*branch).row_range(0, static_cast<std::int64_t>(live.size()));
   }
   backend_.gather_rows(all, live, stream.residual);
-  backend_.memory().clear_rows(stream.h);
   return stream;
 }
 

@@ -17,6 +17,7 @@ class ReducedPass final : public Router {
 
   LayerRows enter(std::int64_t layer, Stream& stream) override;
   ScanSides looks_at(std::int64_t layer) const override;
+  bool looks_at_h(std::int64_t layer) const override;
   void leave(std::int64_t layer, const Block& block, const ScanView& scan, Stream& stream) override;
 
   /// For searches over schedules. Before each block, every row's residual is copied to (*snapshots)[block], h added,
@@ -35,11 +36,16 @@ class ReducedPass final : public Router {
   double seconds() const { return std::chrono::duration<double>(spent_).count(); }
 
  private:
-  /// What reducers plan behind `layer` with nothing to measure.
+  /// What reducers plan behind `layer`, one a sequence.
+  std::vector<Plan> plans_seen(std::int64_t layer, const Block& block, const ScanView& scan, const Stream& stream);
+
+  /// The same with nothing to measure.
   std::vector<Plan> plans_unseen(std::int64_t layer) const;
 
-  void carry_out(const RowTable::Move& move, bool has_h, Stream& stream);
-  void look_at(const Stream& stream, bool has_h);
+  void carry_out(const RowTable::Move& move, Stream& stream);
+  /// Rows move with what is pending added to them: so there is less to move.
+  void add_h(Stream& stream) const;
+  void look_at(const Stream& stream);
   std::vector<std::int64_t> live_rows() const;  // of all sequences
   void take_back(std::int64_t layer, Stream& stream);
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/check.h"
 #include "base/fail.h"
 #include "base/random.h"
 
@@ -59,44 +60,70 @@ std::vector<float> BlindSite::features(Feature /*feature*/) const {
 }
 
 std::span<const float> BlockMeasures::importance(Importance metric) {
+  const std::lock_guard lock(mutex_);
   const auto [found, is_new] = importance_.try_emplace(metric);
   std::vector<float>& scores = found->second;
   if (is_new) {
-    scores.resize(static_cast<std::size_t>(scan_.y.rows));
-    backend_.importance(scan_.y, metric, scores.data());
+    scores.resize(static_cast<std::size_t>(c_.scan.y.rows));
+    c_.backend.importance(c_.scan.y, metric, scores.data());
   }
   return scores;
 }
 
 std::span<const float> BlockMeasures::contribution() {
+  const std::lock_guard lock(mutex_);
   if (!contribution_) {
-    const RowTable::Participants& p = table_.participants();
+    const RowTable::Participants& p = c_.table.participants();
     contribution_.emplace(static_cast<std::size_t>(p.offsets.back()));
     const float* const multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data();
-    block_.contribution(backend_, scan_, p.offsets, multiplicity, contribution_->data());
+    c_.block.contribution(c_.backend, c_.scan, p.offsets, multiplicity, contribution_->data());
   }
   return *contribution_;
+}
+
+Matrix<const float> BlockMeasures::features(Feature feature) const {
+  switch (feature) {
+    case Feature::scan_output: return c_.scan.y;
+    case Feature::block_output: MOLT_CHECK(c_.stream.h_pending); return c_.stream.h;
+    case Feature::stream: break;
+  }
+  if (!c_.stream.h_pending) return c_.stream.residual;
+  const Matrix<float> sum = c_.arena.matrix(c_.stream.residual.rows, c_.stream.residual.cols);
+  c_.backend.add_rows(c_.stream.residual, c_.stream.h, sum);
+  return sum;
+}
+
+std::size_t BlockMeasures::ask(std::size_t sequence, Question question) {
+  const std::lock_guard lock(mutex_);
+  asked_[sequence].push_back({std::move(question)});
+  return asked_[sequence].size() - 1;
+}
+
+const BlockMeasures::Answer& BlockMeasures::answer(std::size_t sequence, std::size_t number) {
+  const std::lock_guard lock(mutex_);
+  if (!asked_[sequence][number].answer) {
+    std::map<std::pair<Feature, bool>, std::vector<MatchSearch>> searches;
+    for (std::deque<Asked>& of_sequence : asked_) {
+      for (auto& [question, answer] : of_sequence) {
+        if (answer) continue;
+        const std::size_t sources = question.sources.size();
+        answer.emplace(Answer{std::vector<std::int64_t>(sources), std::vector<float>(sources)});
+        searches[{question.feature, question.later_only}].push_back(
+            {question.first, question.sources, question.targets, answer->match.data(), answer->similarity.data()});
+      }
+    }
+    for (const auto& [by, alike] : searches) {
+      const Arena::Scope scope(c_.arena);
+      c_.backend.best_matches(features(by.first), alike, by.second);
+    }
+  }
+  return *asked_[sequence][number].answer;
 }
 
 void SiteView::check_named(bool Measures::*named, std::string_view measure) const {
   if (c_.piece.reduction->reducer->measures().*named) return;
   fail("method {} asks for the {} of tokens behind block {}, which its measures() does not name",
        c_.piece.reduction->method, measure, layer());
-}
-
-Matrix<const float> SiteView::feature_rows(Feature feature) const {
-  const std::int64_t begin = c_.table.live_offsets()[c_.sequence];
-  const std::int64_t end = c_.table.live_offsets()[c_.sequence + 1];
-  switch (feature) {
-    case Feature::scan_output: return c_.scan.y.row_range(begin, end);
-    case Feature::block_output: return c_.stream.h.row_range(begin, end);
-    case Feature::stream: break;
-  }
-  const Matrix<float> residual = c_.stream.residual.row_range(begin, end);
-  const Matrix<float> h = c_.stream.h.row_range(begin, end);
-  const Matrix<float> sum = c_.arena.matrix(residual.rows, residual.cols);
-  c_.backend.add_rows(residual, h, sum);
-  return sum;
 }
 
 std::vector<float> SiteView::importance(Importance metric) const {
@@ -109,18 +136,24 @@ std::vector<float> SiteView::importance(Importance metric) const {
 
 std::vector<Site::Match> SiteView::match(Feature feature, std::span<const std::int64_t> sources,
                                          std::span<const std::int64_t> targets, bool later_only) const {
+  return ask_match(feature, {sources.begin(), sources.end()}, {targets.begin(), targets.end()}, later_only)();
+}
+
+Site::Matches SiteView::ask_match(Feature feature, std::vector<std::int64_t> sources, std::vector<std::int64_t> targets,
+                                  bool later_only) const {
   check_named(&Measures::output, "similarity");
-  std::vector<std::int64_t> target(sources.size());
-  std::vector<float> similarity(sources.size());
-  const Arena::Scope scope(c_.arena);
-  c_.backend.best_match(feature_rows(feature), sources, targets, later_only, target.data(), similarity.data());
-  std::vector<Match> matches;
-  for (std::size_t i = 0; i < sources.size(); ++i) {
-    // A backend finds no match among numbers that are none; other reasons for finding none are a missing target.
-    if (!later_only && !targets.empty()) check_finite({&similarity[i], 1}, "similarity", layer());
-    matches.push_back({target[i], similarity[i]});
-  }
-  return matches;
+  // A backend finds no match among numbers that are none; other reasons for finding none are a missing target.
+  const bool all_match = !later_only && !targets.empty();
+  const std::int64_t first = c_.table.live_offsets()[c_.sequence];
+  const std::size_t question =
+      c_.measures.ask(c_.sequence, {feature, later_only, first, std::move(sources), std::move(targets)});
+  return [this, question, all_match] {
+    const BlockMeasures::Answer& answer = c_.measures.answer(c_.sequence, question);
+    if (all_match) check_finite(answer.similarity, "similarity", layer());
+    std::vector<Match> matches;
+    for (std::size_t i = 0; i < answer.match.size(); ++i) matches.push_back({answer.match[i], answer.similarity[i]});
+    return matches;
+  };
 }
 
 std::vector<float> SiteView::contribution() const {
@@ -139,7 +172,8 @@ std::vector<float> SiteView::contribution() const {
 std::vector<float> SiteView::features(Feature feature) const {
   check_named(&Measures::output, "features");
   const Arena::Scope scope(c_.arena);
-  const Tensor rows = c_.backend.memory().fetch(feature_rows(feature));
+  const std::int64_t begin = c_.table.live_offsets()[c_.sequence];
+  const Tensor rows = c_.backend.memory().fetch(c_.measures.features(feature).row_range(begin, begin + tokens()));
   std::vector<float> copy(rows.as<float>(), rows.as<float>() + rows.size());
   check_finite(copy, "feature", layer());
   return copy;

@@ -1,7 +1,9 @@
 // The Sites that reducers see: one that measures a running model, and one that has nothing to measure.
 #pragma once
 
+#include <deque>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -52,13 +54,22 @@ class BlindSite final : public PlacedSite {
   std::int64_t width_;  // of all features alike
 };
 
-/// What is measured of the tokens of all sequences behind one block: once, when the first of its sites asks. (A device
-/// is waited for each time.)
+/// What is measured of the tokens of all sequences behind one block: once, when the first of its sites asks; matches,
+/// which each site asks for itself, when the first of them is fetched. (A device is waited for each time.) Sites may ask
+/// from several threads, one sequence from one at a time; what is taken from another thread than the pass's own must be
+/// complete before (Backend::finish).
 class BlockMeasures {
  public:
-  /// `scan`: the sides that the reducers' measures() ask for, at least. What is given must outlive this.
-  BlockMeasures(const RowTable& table, const Backend& backend, const Block& block, const ScanView& scan)
-      : table_(table), backend_(backend), block_(block), scan_(scan) {}
+  struct Context {
+    const RowTable& table;
+    const Backend& backend;
+    const Block& block;
+    const ScanView& scan;  // the sides that the reducers' measures() ask for, at least
+    const Stream& stream;
+    Arena& arena;
+  };
+  /// What is given must outlive this.
+  explicit BlockMeasures(const Context& context) : c_(context), asked_(context.table.live_offsets().size() - 1) {}
 
   /// Of each row of the stream.
   std::span<const float> importance(Importance metric);
@@ -66,13 +77,39 @@ class BlockMeasures {
   /// Of each row that took part in the block.
   std::span<const float> contribution();
 
+  /// The rows of the stream by a feature; scratch memory comes from the arena.
+  Matrix<const float> features(Feature feature) const;
+
+  /// What is to be matched, by rows of the stream from `first` on.
+  struct Question {
+    Feature feature;
+    bool later_only;
+    std::int64_t first;
+    std::vector<std::int64_t> sources, targets;
+  };
+  /// The number among the sequence's by which the answer is known.
+  std::size_t ask(std::size_t sequence, Question question);
+  bool has_questions(std::size_t sequence) const { return !asked_[sequence].empty(); }
+
+  /// One a source.
+  struct Answer {
+    std::vector<std::int64_t> match;
+    std::vector<float> similarity;
+  };
+  /// Of a question, and of all others that are open.
+  const Answer& answer(std::size_t sequence, std::size_t number);
+
  private:
-  const RowTable& table_;
-  const Backend& backend_;
-  const Block& block_;
-  const ScanView& scan_;
+  struct Asked {
+    Question question;
+    std::optional<Answer> answer = {};
+  };
+
+  Context c_;
+  std::mutex mutex_;
   std::map<Importance, std::vector<float>> importance_;
   std::optional<std::vector<float>> contribution_;
+  std::vector<std::deque<Asked>> asked_;  // of each sequence
 };
 
 /// A site of a running pass. Measures are taken when asked for; one that is no number (weights that hold NaN, say) is
@@ -85,24 +122,25 @@ class SiteView final : public PlacedSite {
     std::size_t sequence;
     std::int64_t layer;
     const Backend& backend;
-    const ScanView& scan;  // the sides that the reducer's measures() asks for, at least
     BlockMeasures& measures;
-    const Stream& stream;
     Arena& arena;
   };
   explicit SiteView(const Context& context)
       : PlacedSite(context.table, context.piece, context.sequence, context.layer), c_(context) {}
 
+  std::size_t sequence() const { return c_.sequence; }
+
   std::vector<float> importance(Importance metric) const override;
   std::vector<Match> match(Feature feature, std::span<const std::int64_t> sources,
                            std::span<const std::int64_t> targets, bool later_only) const override;
+  Matches ask_match(Feature feature, std::vector<std::int64_t> sources, std::vector<std::int64_t> targets,
+                    bool later_only) const override;
   std::vector<float> contribution() const override;
   std::vector<float> features(Feature feature) const override;
 
  private:
   /// Throws Error when the reducer asks for a measure that it did not name.
   void check_named(bool Measures::*named, std::string_view measure) const;
-  Matrix<const float> feature_rows(Feature feature) const;
 
   Context c_;
 };

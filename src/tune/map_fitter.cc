@@ -19,13 +19,13 @@ class Collector final : public Router {
  public:
   Collector(const ModelCore& model, Offsets offsets) : model_(model), offsets_(offsets) {}
 
-  LayerRows enter(std::int64_t layer, Stream& stream) override {
+  LayerRows enter(std::int64_t /*layer*/, Stream& stream) override {
     const Backend& backend = model_.backend();
     const Memory& memory = backend.memory();
     const Tensor v = memory.uninitialized(DType::f32, {stream.residual.rows, stream.residual.cols});
     const Matrix<float> out = v.matrix();
     Matrix<const float> sum = stream.residual;
-    if (layer > 0) {
+    if (stream.h_pending) {
       backend.add_rows(stream.residual, stream.h, out);
       sum = out;
     }

@@ -14,21 +14,32 @@
 namespace molt {
 namespace {
 
-/// Leaves every row where it is. One that wants to see each scan has layers go op by op.
+/// Leaves every row where it is. One that wants to see each scan's input has layers go op by op.
 class Onlooker final : public Router {
  public:
-  Onlooker(Offsets offsets, bool looks, const float* multiplicity)
-      : offsets_(offsets), looks_(looks), multiplicity_(multiplicity) {}
+  Onlooker(const Memory& memory, Offsets offsets, ScanSides looks, bool looks_at_h, const float* multiplicity)
+      : memory_(memory), offsets_(offsets), looks_(looks), looks_at_h_(looks_at_h), multiplicity_(multiplicity) {}
   LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override {
     return {.offsets = offsets_, .multiplicity = multiplicity_};
   }
-  ScanSides looks_at(std::int64_t /*layer*/) const override { return {.output = looks_, .input = looks_}; }
-  void leave(std::int64_t /*layer*/, const Block& /*block*/, const ScanView& /*scan*/, Stream& /*stream*/) override {}
+  ScanSides looks_at(std::int64_t /*layer*/) const override { return looks_; }
+  bool looks_at_h(std::int64_t /*layer*/) const override { return looks_at_h_; }
+  void leave(std::int64_t /*layer*/, const Block& /*block*/, const ScanView& scan, Stream& /*stream*/) override {
+    if (!looks_.output) return;
+    const Tensor y = memory_.fetch(Matrix<const float>(scan.y));
+    seen_.insert(seen_.end(), y.as<float>(), y.as<float>() + y.size());
+  }
+
+  /// What the scans of all layers gave, if it looks at that.
+  const std::vector<float>& seen() const { return seen_; }
 
  private:
+  const Memory& memory_;
   Offsets offsets_;
-  bool looks_;
+  ScanSides looks_;
+  bool looks_at_h_;
   const float* multiplicity_;
+  std::vector<float> seen_;
 };
 
 /// Random weights with which each op changes what passes through it by as much as a trained model's would.
@@ -78,7 +89,7 @@ ModelCore make_model(const Extents& e, const std::string& backend) {
       read_model_spec(config, "a test", true), LivelyWeights(), make_backend(backend), DType::bf16, DType::f32, plan};
 }
 
-enum class Way { whole, whole_with_h, op_by_op };
+enum class Way { whole, whole_with_h, whole_with_output, op_by_op };
 
 struct Passes {
   std::vector<std::int64_t> lengths;  // of the sequences
@@ -86,7 +97,8 @@ struct Passes {
   bool weighted = false;  // rows stand for several
 };
 
-/// What two passes leave: the stream behind the last layer, of both; the states, part by part.
+/// What two passes leave: the stream behind the last layer, of both; the states, part by part; and, where somebody looks
+/// at them, the outputs of the scans.
 std::vector<std::vector<float>> run(const ModelCore& model, const Passes& what, Way way) {
   const Memory& memory = model.backend().memory();
   const StateLayout layout = model.state_layout(what.ssm);
@@ -105,17 +117,21 @@ std::vector<std::vector<float>> run(const ModelCore& model, const Passes& what, 
   std::vector<float> multiplicity;
   for (std::int64_t t = 0; t < offsets.back(); ++t) multiplicity.push_back(static_cast<float>(1 + t % 3));
   std::vector<std::vector<float>> result(1 + layout.parts.size());
+  std::vector<float> scans;
   for (int pass = 0; pass < 2; ++pass) {
     Arena arena(memory);
-    Onlooker router(offsets, way == Way::op_by_op, what.weighted ? multiplicity.data() : nullptr);
+    Onlooker router(memory, offsets,
+                    {.output = way == Way::op_by_op || way == Way::whole_with_output, .input = way == Way::op_by_op},
+                    way == Way::whole_with_h, what.weighted ? multiplicity.data() : nullptr);
     const bool has_router = way != Way::whole || what.weighted;
     const Stream stream =
         model.forward({.ids = ids, .offsets = offsets, .states = pointers, .ssm = what.ssm, .seen = seen}, arena,
                       has_router ? &router : nullptr);
     const Tensor residual = memory.fetch(stream.residual), h = memory.fetch(stream.h);
     for (std::int64_t i = 0; i < residual.size(); ++i) {
-      result[0].push_back(residual.as<float>()[i] + h.as<float>()[i]);
+      result[0].push_back(residual.as<float>()[i] + (stream.h_pending ? h.as<float>()[i] : 0.0F));
     }
+    scans.insert(scans.end(), router.seen().begin(), router.seen().end());
   }
   for (const std::byte* state : pointers) {
     std::vector<std::byte> there(static_cast<std::size_t>(layout.bytes));
@@ -127,6 +143,7 @@ std::vector<std::vector<float>> run(const ModelCore& model, const Passes& what, 
       result[1 + i].insert(result[1 + i].end(), values.as<float>(), values.as<float>() + values.size());
     }
   }
+  if (!scans.empty()) result.push_back(scans);
   return result;
 }
 
@@ -143,10 +160,11 @@ double distance(const std::vector<float>& got, const std::vector<float>& want) {
 class WholeLayers : public testing::TestWithParam<Extents> {
  protected:
   void check(const ModelCore& there, const ModelCore& here, const Passes& what) {
-    const auto want = run(here, what, Way::whole);
-    for (const Way way : {Way::op_by_op, Way::whole, Way::whole_with_h}) {
+    const auto want = run(here, what, Way::op_by_op);
+    for (const Way way : {Way::op_by_op, Way::whole, Way::whole_with_h, Way::whole_with_output}) {
       const auto got = run(there, what, way);
-      for (std::size_t part = 0; part < want.size(); ++part) {
+      ASSERT_EQ(got.size(), want.size() - (way == Way::whole || way == Way::whole_with_h ? 1 : 0));
+      for (std::size_t part = 0; part < got.size(); ++part) {
         // With quantized weights the CPU rounds inputs to 8 bits.
         EXPECT_LT(distance(got[part], want[part]), GetParam().bits == 16 ? 0.02 : 0.05)
             << what.lengths.size() << " sequences, the first of " << what.lengths[0] << ", " << name_of(what.ssm)

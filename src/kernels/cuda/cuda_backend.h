@@ -49,7 +49,7 @@ class CudaBackend final : public StagedBackend {
   bool mamba1_layer(const Mamba1Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
                     const ScanRows& rows, Arena& arena) const override;
   bool mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
-                    const ScanRows& rows, Arena& arena) const override;
+                    const ScanRows& rows, Arena& arena, Matrix<float> scan_y) const override;
   void selective_scan_contribution(Matrix<const float> x, Matrix<const float> dt, Matrix<const float> A,
                                    Matrix<const float> B, const float* m, Offsets offsets, float* c) const override;
   void ssd_contribution(Matrix<const float> x, Matrix<const float> dt, std::span<const float> A, Matrix<const float> B,
@@ -59,6 +59,7 @@ class CudaBackend final : public StagedBackend {
   void importance(Matrix<const float> y, Importance metric, float* scores) const override;
   void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
                   bool later_only, std::int64_t* match, float* similarity) const override;
+  void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const override;
   void gather_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;
   void copy_columns(Matrix<const float> x, std::span<const ColumnRun> runs, Matrix<float> y) const override;
   void scatter_rows(Matrix<const float> x, std::span<const std::int64_t> rows, Matrix<float> y) const override;

@@ -83,7 +83,7 @@ LayerRoom::LayerRoom(const Mamba2Layer& layer, std::int64_t rows, Arena& arena)
 }  // namespace cuda
 
 bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> conv_states,
-                               const ScanRows& rows, Arena& arena) const {
+                               const ScanRows& rows, Arena& arena, Matrix<float> scan_y) const {
   using cuda::Element;
   if (precision_ != DType::bf16 || rows.wanted != nullptr || !cuda::fits_mamba2_layer(layer, stream, rows)) {
     return false;
@@ -95,15 +95,18 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
   if (!is_short && !cuda::can_use_panels(context, static_cast<int>(states / (2 * layer.groups)))) return false;
   for (const void* data : {static_cast<const void*>(layer.norm), static_cast<const void*>(layer.gate_norm),
                            static_cast<const void*>(layer.conv_weight.data), static_cast<const void*>(layer.conv_bias),
-                           static_cast<const void*>(stream.residual.data), static_cast<const void*>(stream.h.data)}) {
+                           static_cast<const void*>(stream.residual.data), static_cast<const void*>(stream.h.data),
+                           static_cast<const void*>(scan_y.data)}) {
     if (!cuda::is_aligned(data)) return false;
   }
   for (const float* state : conv_states) {
     if (!cuda::is_aligned(state)) return false;
   }
-  if (layer.conv_weight.stride % 4 != 0 || stream.residual.stride % 4 != 0 || stream.h.stride % 4 != 0) return false;
+  for (const std::int64_t stride : {layer.conv_weight.stride, stream.residual.stride, stream.h.stride, scan_y.stride}) {
+    if (stride % 4 != 0) return false;
+  }
   if (is_short) {
-    if (rows.multiplicity != nullptr) return false;
+    if (rows.multiplicity != nullptr || scan_y.data != nullptr) return false;
     cuda::mamba2_step(context, layer, stream, conv_states, rows, cuda::StepRoom(layer, total, arena));
     return true;
   }
@@ -129,7 +132,7 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
   });
   cuda::scan(context, layer, room, rows);
   cuda::gated_norm(context, {y, room.inner}, {zxbc, projected}, total, room.inner, layer.gate_norm, layer.gate_norm_eps,
-                   layer.gate_norm_group, layer.norm_before_gate);
+                   layer.gate_norm_group, layer.norm_before_gate, scan_y);
   const Matrix<float> target = stream.leaves_h ? stream.h : stream.residual;
   cuda::product_wide({y, room.inner}, total, out, 0, model, target, !stream.leaves_h);
   return true;

@@ -1,11 +1,15 @@
-// Which rows matter, and which are alike. Similarities are a matrix product of rows scaled to length 1, in float32,
-// some sources at a time.
+// Which rows matter, and which are alike. Similarities are matrix products, of several sequences in one go
+// (match_groups.h): in float32 of rows scaled to length 1; in bfloat16 of rows as they are, for a scan's outputs that a
+// layer as a whole computed are exact in it, and their lengths come behind the product.
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/match_groups.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/shapes.h"
 
 namespace molt {
@@ -13,7 +17,6 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kMostSimilarities = std::int64_t{16} << 20;  // at a time
 
 __device__ float weigh(Importance metric, float v) {
   switch (metric) {
@@ -34,17 +37,57 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) scores[blockIdx.x] = metric == Importance::l2 ? sqrtf(mean) : mean;
 }
 
-/// to[i] = x[rows[i]] scaled to length 1, padded with zeros to `to_cols`.
+__device__ inline float inverse_length(float squares) {
+  const float length = sqrtf(squares);
+  return 1.0F / (length < 1e-12F ? 1e-12F : length);  // a NaN stays one
+}
+
+/// to[i] = x[rows[i]] scaled to length 1, padded with zeros to `to_cols`. Where rows[i] is negative, nothing is written:
+/// what lies there meets nothing but padding.
 __global__ void __launch_bounds__(kThreads)
-    unit_kernel(Rows<const float> x, int cols, const std::int64_t* rows, float* to, int to_cols) {
+    unit_kernel(Rows<const float> x, int cols, const std::int32_t* rows, float* to, int to_cols) {
   __shared__ float room[32];
-  const float* const from = x.row(rows[blockIdx.x]);
+  const int row = rows[blockIdx.x];
+  if (row < 0) return;
+  const float* const from = x.row(row);
   float squares = 0;
   for (int i = threadIdx.x; i < cols; i += kThreads) squares += from[i] * from[i];
-  const float length = sqrtf(block_sum(squares, room));
-  const float scale = 1.0F / (length < 1e-12F ? 1e-12F : length);  // a NaN stays one
+  const float scale = inverse_length(block_sum(squares, room));
   float* const unit = to + blockIdx.x * static_cast<std::int64_t>(to_cols);
   for (int i = threadIdx.x; i < to_cols; i += kThreads) unit[i] = i < cols ? from[i] * scale : 0.0F;
+}
+
+/// to[i] = x[rows[i]] in bfloat16, padded with zeros to `to_cols`, and one by its length; in the same places. kFours:
+/// rows of x are read four at a time.
+template <bool kFours>
+__global__ void __launch_bounds__(kThreads) narrow_kernel(Rows<const float> x, int cols, const std::int32_t* rows,
+                                                          __nv_bfloat16* to, int to_cols, float* inverse) {
+  __shared__ float room[32];
+  const int row = rows[blockIdx.x];
+  if (row < 0) return;
+  const float* const from = x.row(row);
+  __nv_bfloat16* const narrow = to + blockIdx.x * static_cast<std::int64_t>(to_cols);
+  float squares = 0;
+  const auto round = [&](float v) {
+    const __nv_bfloat16 rounded = __float2bfloat16_rn(v);
+    const float kept = __bfloat162float(rounded);
+    squares += kept * kept;
+    return rounded;
+  };
+  int done = 0;
+  if constexpr (kFours) {
+    done = cols / 4 * 4;
+    for (int i = static_cast<int>(threadIdx.x) * 4; i < done; i += 4 * kThreads) {
+      const float4 v = *reinterpret_cast<const float4*>(from + i);
+      alignas(8) const __nv_bfloat16 four[4] = {round(v.x), round(v.y), round(v.z), round(v.w)};
+      *reinterpret_cast<uint2*>(narrow + i) = *reinterpret_cast<const uint2*>(four);
+    }
+  }
+  for (int i = done + static_cast<int>(threadIdx.x); i < to_cols; i += kThreads) {
+    narrow[i] = round(i < cols ? from[i] : 0.0F);
+  }
+  squares = block_sum(squares, room);
+  if (threadIdx.x == 0) inverse[blockIdx.x] = inverse_length(squares);
 }
 
 struct Found {
@@ -59,17 +102,30 @@ struct Found {
   }
 };
 
+/// A group's products, and what it takes to read them: rows of x by their places in the product, sources of all pieces
+/// first, negative where there is padding; one by their lengths, or null where they were scaled before.
+struct Products {
+  const float* similarities;  // [pieces, sources, targets]
+  const std::int32_t* rows;   // [pieces * sources + pieces * targets]
+  const float* inverse;
+  int pieces, sources, targets;
+};
+
 /// The best of a row of similarities.
-__global__ void __launch_bounds__(kThreads)
-    best_kernel(const float* similarities, int targets, const std::int64_t* source_rows,
-                const std::int64_t* target_rows, bool later_only, std::int64_t* match, float* similarity) {
+__global__ void __launch_bounds__(kThreads) best_kernel(const Products p, bool later_only, Found* found) {
   __shared__ Found room[kThreads / 32];
-  const float* const row = similarities + blockIdx.x * static_cast<std::int64_t>(targets);
+  const int source = p.rows[blockIdx.x];
+  if (source < 0) return;
+  const std::int64_t first = std::int64_t{p.pieces} * p.sources + std::int64_t{blockIdx.x} / p.sources * p.targets;
+  const std::int32_t* const target_rows = p.rows + first;
+  const float* const row = p.similarities + std::int64_t{blockIdx.x} * p.targets;
+  const float own = p.inverse == nullptr ? 1.0F : p.inverse[blockIdx.x];
   Found best{-INFINITY, -1};
-  for (int j = threadIdx.x; j < targets; j += kThreads) {
-    if (later_only && target_rows[j] <= source_rows[blockIdx.x]) continue;
-    const Found found{isnan(row[j]) ? -INFINITY : row[j], j};
-    if (found.before(best)) best = found;
+  for (int j = threadIdx.x; j < p.targets; j += kThreads) {
+    if (target_rows[j] < 0 || (later_only && target_rows[j] <= source)) continue;
+    const float similarity = p.inverse == nullptr ? row[j] : row[j] * p.inverse[first + j] * own;
+    const Found here{isnan(similarity) ? -INFINITY : similarity, j};
+    if (here.before(best)) best = here;
   }
   for (int step = 16; step > 0; step /= 2) {
     const Found other{__shfl_xor_sync(kAllLanes, best.similarity, step), __shfl_xor_sync(kAllLanes, best.target, step)};
@@ -81,8 +137,65 @@ __global__ void __launch_bounds__(kThreads)
   for (const Found& other : room) {
     if (other.before(best)) best = other;
   }
-  match[blockIdx.x] = best.target < 0 ? -1 : target_rows[best.target];
-  similarity[blockIdx.x] = best.similarity;
+  found[blockIdx.x] = best;
+}
+
+/// The rows of x that stand in a group's products.
+std::vector<std::int32_t> rows_of(const MatchGroup& group, std::span<const MatchSearch> searches) {
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(group.rows()), -1);
+  auto source = rows.begin(), target = rows.begin() + group.found();
+  for (const MatchGroup::Piece& piece : group.pieces) {
+    const MatchSearch& search = searches[piece.search];
+    const auto row_of = [&](std::int64_t row) { return static_cast<std::int32_t>(search.first + row); };
+    const auto sources = search.sources.subspan(static_cast<std::size_t>(piece.begin));
+    std::transform(sources.begin(), sources.begin() + piece.count, source, row_of);
+    std::transform(search.targets.begin(), search.targets.end(), target, row_of);
+    source += group.sources;
+    target += group.targets;
+  }
+  return rows;
+}
+
+/// Scratch memory of a call.
+struct MatchRoom {
+  explicit MatchRoom(std::byte* at, const MatchGroups& groups, DType precision)
+      : found(reinterpret_cast<Found*>(at)),
+        rows(at + aligned_scratch(8 * groups.found())),
+        inverse(reinterpret_cast<float*>(
+            rows + aligned_scratch(groups.rows() * groups.width() * size_of(precision)))),
+        similarities(inverse + aligned_scratch(4 * groups.rows()) / 4) {}
+
+  Found* found;     // of all groups
+  std::byte* rows;  // as they are multiplied
+  float* inverse;
+  float* similarities;
+};
+
+/// What the sources of a group match, to `found`.
+void match(Context& context, Matrix<const float> x, const MatchGroup& group, std::span<const std::int32_t> rows_there,
+           std::int64_t width, DType precision, bool later_only, const MatchRoom& room, Found* found) {
+  const cudaStream_t stream = context.stream();
+  const std::int32_t* const rows = context.hand_over(rows_there.data(), std::ssize(rows_there));
+  const auto all = static_cast<unsigned>(group.rows());
+  const int cols = static_cast<int>(x.cols), to_cols = static_cast<int>(width);
+  const bool narrow = precision == DType::bf16;
+  if (narrow) {
+    const auto kernel = in_fours(x) ? narrow_kernel<true> : narrow_kernel<false>;
+    kernel<<<all, kThreads, 0, stream>>>(x, cols, rows, reinterpret_cast<__nv_bfloat16*>(room.rows), to_cols,
+                                         room.inverse);
+  } else {
+    unit_kernel<<<all, kThreads, 0, stream>>>(x, cols, rows, reinterpret_cast<float*>(room.rows), to_cols);
+  }
+  products({.count = group.count(), .rows = group.sources, .out = group.targets, .in = width, .dtype = precision},
+           room.rows, room.rows + group.found() * width * size_of(precision), room.similarities);
+  const Products made{room.similarities,
+                      rows,
+                      narrow ? room.inverse : nullptr,
+                      static_cast<int>(group.count()),
+                      static_cast<int>(group.sources),
+                      static_cast<int>(group.targets)};
+  best_kernel<<<static_cast<unsigned>(group.found()), kThreads, 0, stream>>>(made, later_only, found);
+  check_launch("best_match");
 }
 
 }  // namespace
@@ -101,44 +214,41 @@ void CudaBackend::importance(Matrix<const float> y, Importance metric, float* sc
 void CudaBackend::best_match(Matrix<const float> x, std::span<const std::int64_t> sources,
                              std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
                              float* similarity) const {
-  shapes::check_best_match(x, sources, targets);
-  const auto S = std::ssize(sources), T = std::ssize(targets);
-  if (S == 0) return;
-  if (T == 0) {
-    std::fill_n(match, S, -1);
-    std::fill_n(similarity, S, -std::numeric_limits<float>::infinity());
-    return;
+  const MatchSearch search{0, sources, targets, match, similarity};
+  best_matches(x, {&search, 1}, later_only);
+}
+
+void CudaBackend::best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const {
+  for (const MatchSearch& search : searches) {
+    shapes::check_best_match(x.row_range(search.first, x.rows), search.sources, search.targets);
+    std::fill_n(search.match, search.sources.size(), -1);
+    std::fill_n(search.similarity, search.sources.size(), -std::numeric_limits<float>::infinity());
   }
+  MOLT_CHECK(x.rows <= std::numeric_limits<std::int32_t>::max());
+  const cuda::MatchGroups groups(searches, x.cols, precision_);
+  if (groups.found() == 0) return;
   cuda::Context& context = cuda::Context::get();
-  const cudaStream_t stream = context.stream();
-  const std::int64_t width = (x.cols + 3) / 4 * 4;
-  const std::int64_t at_once = std::clamp<std::int64_t>(cuda::kMostSimilarities / T, 1, S);
-  const auto aligned = [](std::int64_t floats) { return (floats + 63) / 64 * 64; };
-  auto* room = reinterpret_cast<float*>(
-      context.scratch(4 * (aligned(S * width) + aligned(T * width) + aligned(at_once * T) + aligned(S)) + 8 * S));
-  float* const source_units = room;
-  float* const target_units = room += aligned(S * width);
-  float* const similarities = room += aligned(T * width);
-  float* const best_similarity = room += aligned(at_once * T);
-  auto* const best = reinterpret_cast<std::int64_t*>(room + aligned(S));
-  const std::int64_t* const source_rows = context.hand_over(sources.data(), S);
-  const std::int64_t* const target_rows = context.hand_over(targets.data(), T);
-  const auto units = [&](std::int64_t count, const std::int64_t* rows, float* to) {
-    cuda::unit_kernel<<<static_cast<unsigned>(count), cuda::kThreads, 0, stream>>>(x, static_cast<int>(x.cols), rows,
-                                                                                   to, static_cast<int>(width));
-  };
-  units(S, source_rows, source_units);
-  units(T, target_rows, target_units);
-  for (std::int64_t first = 0; first < S; first += at_once) {
-    const std::int64_t some = std::min(at_once, S - first);
-    cuda::product_f32(source_units + first * width, some, target_units, T, width, similarities);
-    cuda::best_kernel<<<static_cast<unsigned>(some), cuda::kThreads, 0, stream>>>(
-        similarities, static_cast<int>(T), source_rows + first, target_rows, later_only, best + first,
-        best_similarity + first);
+  const cuda::MatchRoom room(context.scratch(groups.bytes()), groups, precision_);
+  std::int64_t begun = 0;
+  for (const cuda::MatchGroup& group : groups.groups()) {
+    const std::vector<std::int32_t> rows = cuda::rows_of(group, searches);
+    cuda::match(context, x, group, rows, groups.width(), precision_, later_only, room, room.found + begun);
+    begun += group.found();
   }
-  cuda::check_launch("best_match");
-  context.bring(best, match, S * 8);
-  context.bring(best_similarity, similarity, S * 4);
+  std::vector<cuda::Found> found(static_cast<std::size_t>(begun));
+  context.bring(room.found, found.data(), begun * std::int64_t{sizeof(cuda::Found)});
+  auto next = found.begin();
+  for (const cuda::MatchGroup& group : groups.groups()) {
+    for (const cuda::MatchGroup::Piece& piece : group.pieces) {
+      const MatchSearch& search = searches[piece.search];
+      for (std::int64_t i = 0; i < piece.count; ++i) {
+        const cuda::Found& best = next[i];
+        if (best.target >= 0) search.match[piece.begin + i] = search.targets[static_cast<std::size_t>(best.target)];
+        search.similarity[piece.begin + i] = best.similarity;
+      }
+      next += group.sources;
+    }
+  }
 }
 
 }  // namespace molt

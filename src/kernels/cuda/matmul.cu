@@ -61,11 +61,18 @@ __global__ void __launch_bounds__(kThreads) bias_kernel(Rows<float> y, const flo
   for (int i = threadIdx.x; i < cols; i += kThreads) y.row(blockIdx.x)[i] += bias[i];
 }
 
-cublasLtMatrixLayout_t layout(cudaDataType type, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+cublasLtMatrixLayout_t layout(cudaDataType type, std::int64_t rows, std::int64_t cols, std::int64_t stride,
+                              std::int64_t count) {
   cublasLtMatrixLayout_t result = nullptr;
   check(cublasLtMatrixLayoutCreate(&result, type, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(cols),
                                    stride),
         "describing a matrix");
+  if (count == 1) return result;
+  const auto set = [&](cublasLtMatrixLayoutAttribute_t attribute, auto value) {
+    check(cublasLtMatrixLayoutSetAttribute(result, attribute, &value, sizeof(value)), "describing matrices");
+  };
+  set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(count));
+  set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, std::int64_t{cols * stride});
   return result;
 }
 
@@ -77,9 +84,9 @@ MatmulPlan make_plan(Context& context, const MatmulKey& key, std::int64_t w_stri
   const cublasOperation_t turned = CUBLAS_OP_T;
   check(cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof(turned)),
         "describing a product");
-  plan.w = layout(type, key.in, key.out, w_stride);
-  plan.x = layout(type, key.in, key.rows, key.x_stride);
-  plan.y = layout(key.narrow_y != 0 ? CUDA_R_16BF : CUDA_R_32F, key.out, key.rows, key.y_stride);
+  plan.w = layout(type, key.in, key.out, w_stride, key.count);
+  plan.x = layout(type, key.in, key.rows, key.x_stride, key.count);
+  plan.y = layout(key.narrow_y != 0 ? CUDA_R_16BF : CUDA_R_32F, key.out, key.rows, key.y_stride, key.count);
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -183,8 +190,10 @@ void many_rows(Matrix<const float> x, const PackedMatrix& w, const float* bias, 
 
 }  // namespace
 
-void product_f32(const float* x, std::int64_t rows, const float* w, std::int64_t out, std::int64_t in, float* y) {
-  multiply(x, w, in, {rows, out, in, in, out, 0, 0, alignment_of(y, out * 4)}, y);
+void products(const PlainProducts& p, const void* x, const void* w, float* y) {
+  MOLT_CHECK(p.dtype == DType::f32 || p.dtype == DType::bf16);
+  const std::int64_t narrow = p.dtype == DType::bf16 ? 1 : 0;
+  multiply(x, w, p.in, {p.rows, p.out, p.in, p.in, p.out, narrow, 0, alignment_of(y, p.out * 4), p.count}, y);
 }
 
 void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMatrix& w, std::int64_t first,

@@ -16,6 +16,7 @@ struct MatmulKey {
   std::int64_t narrow;              // 1: bf16 inputs, 0: f32
   std::int64_t narrow_y;            // 1: y in bf16, 0: f32
   std::int64_t y_alignment;         // bytes, at most 256
+  std::int64_t count = 1;           // products of this shape in one call, whose matrices lie behind each other
   auto operator<=>(const MatmulKey&) const = default;
 };
 

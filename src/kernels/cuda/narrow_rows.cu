@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    gated_kernel(Rows<Narrow> y, Rows<const Narrow> z, const float* weight, float eps, int group, bool before) {
+    gated_kernel(Rows<Narrow> y, Rows<const Narrow> z, const float* weight, float eps, int group, bool norm_before_gate,
+                 Rows<float> before) {
   __shared__ float room[32];
   begin();
   const int first = static_cast<int>(blockIdx.y) * group;
@@ -98,10 +99,11 @@ __global__ void __launch_bounds__(kThreads)
     float g[kEach];
     load(own + column, kept[k]);
     load(gate + column, g);
+    if (before.data != nullptr) store(before.row(blockIdx.x) + first + column, kept[k]);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) {
       const float gated = kept[k][i] * silu(g[i]);
-      const float normed = before ? kept[k][i] : gated;
+      const float normed = norm_before_gate ? kept[k][i] : gated;
       squares += normed * normed;
       kept[k][i] = gated;
     }
@@ -200,10 +202,10 @@ void norm_stream(const Context& context, Matrix<float> residual, const Matrix<fl
 }
 
 void gated_norm(const Context& context, Rows<Narrow> y, Rows<const Narrow> z, std::int64_t rows, std::int64_t cols,
-                const float* weight, float eps, std::int64_t group, bool norm_before_gate) {
+                const float* weight, float eps, std::int64_t group, bool norm_before_gate, Rows<float> before) {
   const dim3 grid(static_cast<unsigned>(rows), static_cast<unsigned>(cols / group));
   launch_early(context, "gated norm of a layer", gated_kernel, grid, kThreads, 0, y, z, weight, eps,
-               static_cast<int>(group), norm_before_gate);
+               static_cast<int>(group), norm_before_gate, before);
 }
 
 void conv(const Context& context, const SequenceTable& table, int longest, Rows<const Narrow> x,

@@ -13,9 +13,10 @@ constexpr std::int64_t kMostNormColumns = 6144;  // of a row, or a group of it
 void norm_stream(const Context& context, Matrix<float> residual, const Matrix<float>* h, const float* weight, float eps,
                  Rows<__nv_bfloat16> y);
 
-/// Backend::gated_rms_norm, y in place.
+/// Backend::gated_rms_norm, y in place. `before` becomes what y was, unless it is null.
 void gated_norm(const Context& context, Rows<__nv_bfloat16> y, Rows<const __nv_bfloat16> z, std::int64_t rows,
-                std::int64_t cols, const float* weight, float eps, std::int64_t group, bool norm_before_gate);
+                std::int64_t cols, const float* weight, float eps, std::int64_t group, bool norm_before_gate,
+                Rows<float> before);
 
 /// Backend::causal_conv of four taps for the table's sequences, their states in float32.
 void conv(const Context& context, const SequenceTable& table, int longest, Rows<const __nv_bfloat16> x,

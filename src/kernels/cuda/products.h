@@ -10,8 +10,13 @@
 
 namespace molt::cuda {
 
-/// y [T, N] = x [T, K] * w [N, K]^T in float32, all without gaps and 16-byte aligned, K a multiple of 4.
-void product_f32(const float* x, std::int64_t rows, const float* w, std::int64_t out, std::int64_t in, float* y);
+/// `count` products y [T, N] = x [T, K] * w [N, K]^T with x and w in `dtype`, float32 proper or bfloat16, and sums and y in
+/// float32. Of each of the three the matrices lie behind each other, without gaps, 16-byte aligned; so are rows of K.
+struct PlainProducts {
+  std::int64_t count, rows, out, in;  // T, N, K
+  DType dtype;
+};
+void products(const PlainProducts& shape, const void* x, const void* w, float* y);
 
 /// y [T, out] = x [T, K] * (outputs [first, first + out) of w)^T, w in bfloat16 or coded (coded_rows.h), x's rows
 /// aligned to 16 bytes and as long as w's: in bfloat16, or in float32 and, with `adds`, added to what y holds.

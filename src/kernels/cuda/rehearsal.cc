@@ -5,6 +5,7 @@
 #include "kernels/cuda/capture.h"
 #include "kernels/cuda/coded_rows.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/match_groups.h"
 #include "kernels/cuda/mamba1_layer.h"
 #include "kernels/cuda/mamba2_layer.h"
 #include "kernels/cuda/mamba2_step.h"
@@ -99,11 +100,12 @@ class CudaRehearsal final : public RehearsalBackend {
 
   /// As on compute capability 9.0; older devices need more.
   bool mamba2_layer(const Mamba2Layer& layer, const LayerStream& stream, std::span<float* const> /*conv_states*/,
-                    const ScanRows& rows, Arena& arena) const override {
+                    const ScanRows& rows, Arena& arena, Matrix<float> scan_y) const override {
     if (precision_ != DType::bf16 || rows.wanted != nullptr || !cuda::fits_mamba2_layer(layer, stream, rows)) {
       return false;
     }
     if (rows.offsets.back() < cuda::kLeastLayerRows) {
+      if (scan_y.data != nullptr) return false;
       const cuda::StepRoom room(layer, rows.offsets.back(), arena);
       return true;
     }
@@ -113,6 +115,20 @@ class CudaRehearsal final : public RehearsalBackend {
       if (is_coded(*w)) need(cuda::widened_scratch(w->out_features(), w->in_features()));
     }
     return true;
+  }
+
+  void best_match(Matrix<const float> x, std::span<const std::int64_t> sources, std::span<const std::int64_t> targets,
+                  bool later_only, std::int64_t* match, float* similarity) const override {
+    const MatchSearch search{0, sources, targets, match, similarity};
+    best_matches(x, {&search, 1}, later_only);
+  }
+
+  void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const override {
+    need(cuda::MatchGroups(searches, x.cols, precision_).bytes());
+    for (const MatchSearch& search : searches) {
+      RehearsalBackend::best_match(x.row_range(search.first, x.rows), search.sources, search.targets, later_only,
+                                   search.match, search.similarity);
+    }
   }
 
  private:

@@ -116,7 +116,8 @@ class MambaBlock final : public Block {
   }
 
   bool forward_layer(const Backend& backend, const LayerNorm& norm, const LayerStream& stream, const BlockInput& input,
-                     Arena& arena) const override {
+                     Arena& arena, const ScanView& scan) const override {
+    if (scan.has_output() || scan.has_input()) return false;
     for (const Linear* linear : {&in_proj_, &x_proj_, &dt_proj_, &out_proj_}) {
       if (!linear->is_plain()) return false;
     }

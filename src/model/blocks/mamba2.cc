@@ -103,8 +103,8 @@ class Mamba2Block final : public Block {
   }
 
   bool forward_layer(const Backend& backend, const LayerNorm& norm, const LayerStream& stream, const BlockInput& input,
-                     Arena& arena) const override {
-    if (!config_.gated_norm || !in_proj_.is_plain() || !out_proj_.is_plain()) return false;
+                     Arena& arena, const ScanView& scan) const override {
+    if (scan.has_input() || !config_.gated_norm || !in_proj_.is_plain() || !out_proj_.is_plain()) return false;
     const SsmStates states(input.states, conv_.state_part());
     const Mamba2Layer layer{.norm = norm.weight,
                             .norm_eps = norm.eps,
@@ -122,7 +122,7 @@ class Mamba2Block final : public Block {
                             .gate_norm_group = config_.norm_group,
                             .norm_before_gate = config_.norm_before_gate,
                             .out_proj = &out_proj_.weight()};
-    return backend.mamba2_layer(layer, stream, states.conv(), states.scan_rows(input), arena);
+    return backend.mamba2_layer(layer, stream, states.conv(), states.scan_rows(input), arena, scan.y);
   }
 
   void contribution(const Backend& backend, const ScanView& scan, Offsets offsets, const float* multiplicity,

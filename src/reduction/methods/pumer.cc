@@ -18,7 +18,9 @@ class Pumer final : public ScheduledReducer {
   Measures measures() const override { return {.output = true, .contribution = false}; }
 
  private:
-  Plan choose(const Site& site, std::int64_t count) const override {
+  Plan choose(const Site& site, std::int64_t count) const override { return begin_choice(site, count)(); }
+
+  std::function<Plan()> begin_choice(const Site& site, std::int64_t count) const override {
     std::vector<std::int64_t> sources;
     std::vector<std::int64_t> targets;
     for (std::int64_t t = 0; t < site.tokens(); ++t) {
@@ -28,14 +30,16 @@ class Pumer final : public ScheduledReducer {
         sources.push_back(t);
       }
     }
-    Plan plan;
-    if (targets.empty()) return plan;
-    const std::vector<Site::Match> matches = site.match(Feature::scan_output, sources, targets, false);
-    for (const Edge& edge : most_similar(edges_of(sources, matches), count)) {
-      plan.departures.push_back({.token = edge.source, .hidden_into = edge.target, .residual_into = edge.target});
-    }
-    sort_departures(plan);
-    return plan;
+    if (targets.empty()) return [] { return Plan{}; };
+    const Site::Matches matches = site.ask_match(Feature::scan_output, sources, targets, false);
+    return [count, sources, matches] {
+      Plan plan;
+      for (const Edge& edge : most_similar(edges_of(sources, matches()), count)) {
+        plan.departures.push_back({.token = edge.source, .hidden_into = edge.target, .residual_into = edge.target});
+      }
+      sort_departures(plan);
+      return plan;
+    };
   }
 };
 

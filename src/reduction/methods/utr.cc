@@ -48,12 +48,18 @@ class Utr final : public ScheduledReducer {
   Measures measures() const override { return {.output = true, .contribution = false}; }
 
  private:
-  Plan choose(const Site& site, std::int64_t count) const override {
+  Plan choose(const Site& site, std::int64_t count) const override { return begin_choice(site, count)(); }
+
+  std::function<Plan()> begin_choice(const Site& site, std::int64_t count) const override {
     const std::vector<float> importance = site.importance(metric_);
     const std::vector<std::int64_t> a =
         least(std::span(importance), unprotected_tokens(site), std::max(site.tokens() / 2, count));
-    const std::vector<std::int64_t> b = all_but(site, a);
-    const std::vector<Edge> edges = most_similar(edges_of(a, site.match(feature_, a, b, later_only_)), count);
+    const Site::Matches matches = site.ask_match(feature_, a, all_but(site, a), later_only_);
+    return [this, count, a, matches] { return plan_of(most_similar(edges_of(a, matches()), count)); };
+  }
+
+  /// Of the edges that are taken.
+  Plan plan_of(const std::vector<Edge>& edges) const {
     // The floor keeps the product's rounding out: 0.29 * 100 is 28.999...
     const auto pruned = static_cast<std::size_t>(q_ * static_cast<double>(edges.size()) + 1e-9);
     Plan plan;
