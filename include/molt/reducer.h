@@ -81,9 +81,9 @@ class Site {
 
   /// What fetches the matches that were asked for.
   using Matches = std::function<std::vector<Match>()>;
-  /// match() that is answered when the answer is fetched, together with what the other sites behind the block have asked
-  /// by then: on a device that is much quicker than one by one (Reducer::begin_plan). The answer is valid as long as the
-  /// site.
+  /// match() that is answered when the answer is fetched, together with what the other sites behind the block have
+  /// asked by then: on a device that is much quicker than one by one (Reducer::begin_plan). The answer is valid as long
+  /// as the site.
   virtual Matches ask_match(Feature feature, std::vector<std::int64_t> sources, std::vector<std::int64_t> targets,
                             bool later_only) const {
     return [matches = match(feature, sources, targets, later_only)] { return matches; };

@@ -274,8 +274,8 @@ class Backend {
                           std::span<const std::int64_t> targets, bool later_only, std::int64_t* match,
                           float* similarity) const = 0;
 
-  /// best_match() of several sequences: the rows of each search lie in x from its `first` on. The same as one by one, but
-  /// for rounding; a device is waited for once.
+  /// best_match() of several sequences: the rows of each search lie in x from its `first` on. The same as one by one,
+  /// but for rounding; a device is waited for once.
   virtual void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const;
 
   /// y [K, D]: y[i] = x[rows[i]]. y may be x if each row's number is greater than the one before.

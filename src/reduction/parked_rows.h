@@ -3,8 +3,8 @@
 // Rows move as little as can be. Where those that leave lie together and are the larger part, they stay where they are
 // and the stream goes on in a second place, until they come back. Where they are fewer, they are copied, and their
 // neighbours on the shorter side close the gap; so it opens again. A device, whose rows all move at once, would have to
-// copy them twice to move them in place: there the stream changes places where it can. Only residuals move: what the block before adds has
-// been added before (Stream::h_pending). Used by one thread, for one pass.
+// copy them twice to move them in place: there the stream changes places where it can. Only residuals move: what the
+// block before adds has been added before (Stream::h_pending). Used by one thread, for one pass.
 #pragma once
 
 #include <vector>

@@ -87,8 +87,8 @@ std::vector<Plan> ReducedPass::plans_seen(std::int64_t layer, const Block& block
                                          .measures = measures,
                                          .arena = arena_});
   }
-  // What is measured of all sequences is so for the first. Where it asks for matches, choosing takes a while: the others
-  // do so on all threads.
+  // What is measured of all sequences is so for the first. Where it asks for matches, choosing takes a while: the
+  // others do so on all threads.
   bool asks = false;
   const auto first_and_others = [&](auto step) {
     step(0);
@@ -100,9 +100,8 @@ std::vector<Plan> ReducedPass::plans_seen(std::int64_t layer, const Block& block
     });
   };
   std::vector<std::function<Plan()>> planning(sites.size());
-  first_and_others([&](std::size_t i) {
-    planning[i] = pieces_[sites[i].sequence()].reduction->reducer->begin_plan(sites[i]);
-  });
+  first_and_others(
+      [&](std::size_t i) { planning[i] = pieces_[sites[i].sequence()].reduction->reducer->begin_plan(sites[i]); });
   std::vector<Plan> plans(pieces_.size());
   first_and_others([&](std::size_t i) { plans[sites[i].sequence()] = planning[i](); });
   return plans;

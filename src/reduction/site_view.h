@@ -55,9 +55,9 @@ class BlindSite final : public PlacedSite {
 };
 
 /// What is measured of the tokens of all sequences behind one block: once, when the first of its sites asks; matches,
-/// which each site asks for itself, when the first of them is fetched. (A device is waited for each time.) Sites may ask
-/// from several threads, one sequence from one at a time; what is taken from another thread than the pass's own must be
-/// complete before (Backend::finish).
+/// which each site asks for itself, when the first of them is fetched. (A device is waited for each time.) Sites may
+/// ask from several threads, one sequence from one at a time; what is taken from another thread than the pass's own
+/// must be complete before (Backend::finish).
 class BlockMeasures {
  public:
   struct Context {

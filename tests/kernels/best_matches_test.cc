@@ -152,8 +152,8 @@ TEST_P(BestMatches, TheFirstOfEqualTargetsAndNoNumberLast) {
   for (const std::int64_t copy : {33, 35, 41}) std::copy_n(x.matrix().row(30), 24, x.matrix().row(copy));
   std::fill_n(x.matrix().row(36), 24, 0.0F);
   x.matrix()(37, 3) = std::nanf("");
-  const std::vector<Matches> got = best_matches(
-      *backend_, x, {{0, {1}, {0, 2}}, {30, {0, 6, 7}, {1, 3, 5, 11}}, {31, {0}, {6}}}, false);
+  const std::vector<Matches> got =
+      best_matches(*backend_, x, {{0, {1}, {0, 2}}, {30, {0, 6, 7}, {1, 3, 5, 11}}, {31, {0}, {6}}}, false);
   EXPECT_EQ(got[1].match, (Numbers{3, 1, 1}));
   EXPECT_NEAR(got[1].similarity[0], 1, 3e-6);
   EXPECT_EQ(got[1].similarity[1], 0);         // a source of zeros

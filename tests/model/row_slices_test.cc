@@ -76,8 +76,7 @@ TEST(SlicedRows, WritingRowsAndThoseThatRunInFull) {
   const std::vector<std::uint8_t> wanted = {0, 0, 1, 0, 0, 1, 0, 0, 1, 1};
   std::vector<float> x(20);
   std::iota(x.begin(), x.end(), 0.0F);
-  const std::vector<AbsentRows> writes = {{{x.data(), 2, 2}, nullptr, early},
-                                          {{x.data() + 4, 4, 2}, nullptr, late}};
+  const std::vector<AbsentRows> writes = {{{x.data(), 2, 2}, nullptr, early}, {{x.data() + 4, 4, 2}, nullptr, late}};
   const LayerRows whole{.offsets = offsets, .full = full, .writes = writes, .wanted = wanted.data()};
 
   const SlicedRows second(whole, {4, 6, 0, 1, 4});

@@ -97,8 +97,8 @@ struct Passes {
   bool weighted = false;  // rows stand for several
 };
 
-/// What two passes leave: the stream behind the last layer, of both; the states, part by part; and, where somebody looks
-/// at them, the outputs of the scans.
+/// What two passes leave: the stream behind the last layer, of both; the states, part by part; and, where somebody
+/// looks at them, the outputs of the scans.
 std::vector<std::vector<float>> run(const ModelCore& model, const Passes& what, Way way) {
   const Memory& memory = model.backend().memory();
   const StateLayout layout = model.state_layout(what.ssm);

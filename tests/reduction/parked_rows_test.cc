@@ -21,9 +21,7 @@ constexpr std::int64_t kWidth = 3;
 class Passage {
  public:
   Passage(std::int64_t rows, std::uint64_t seed, bool in_place)
-      : random_(seed),
-        stream_(arena_.matrix(rows, kWidth)),
-        parked_(*backend_, rows, memory_, in_place) {
+      : random_(seed), stream_(arena_.matrix(rows, kWidth)), parked_(*backend_, rows, memory_, in_place) {
     for (std::int64_t row = 0; row < rows; ++row) live_.push_back(row);
     compute();
   }

@@ -90,10 +90,10 @@ class Watcher final : public Router {
     for (const auto& [position, values] : after.residual) {
       const auto into_residual = [](const TokenFate& fate) { return fate.residual_into; };
       const auto into_hidden = [](const TokenFate& fate) { return fate.hidden_into; };
-      expect_near(sum(values, after.h.at(position)),
-                  sum(merged(before.residual, position, layer, into_residual),
-                      merged(before.h, position, layer, into_hidden)),
-                  "residual + h");
+      expect_near(
+          sum(values, after.h.at(position)),
+          sum(merged(before.residual, position, layer, into_residual), merged(before.h, position, layer, into_hidden)),
+          "residual + h");
     }
     left_ += before.h.size() - after.h.size();
   }

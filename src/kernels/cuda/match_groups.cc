@@ -23,7 +23,8 @@ MatchGroups::MatchGroups(std::span<const MatchSearch> searches, std::int64_t col
   for (std::size_t s = 0; s < searches.size(); ++s) {
     const std::int64_t sources = std::ssize(searches[s].sources), targets = std::ssize(searches[s].targets);
     if (sources == 0 || targets == 0) continue;
-    const std::int64_t at_once = std::clamp<std::int64_t>(kMostSimilarities / padded(targets) / 8 * 8, 8, padded(sources));
+    const std::int64_t at_once =
+        std::clamp<std::int64_t>(kMostSimilarities / padded(targets) / 8 * 8, 8, padded(sources));
     for (std::int64_t begin = 0; begin < sources; begin += at_once) {
       const std::int64_t count = std::min(at_once, sources - begin);
       const double own = static_cast<double>(padded(count)) * static_cast<double>(padded(targets));

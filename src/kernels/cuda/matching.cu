@@ -42,8 +42,8 @@ __device__ inline float inverse_length(float squares) {
   return 1.0F / (length < 1e-12F ? 1e-12F : length);  // a NaN stays one
 }
 
-/// to[i] = x[rows[i]] scaled to length 1, padded with zeros to `to_cols`. Where rows[i] is negative, nothing is written:
-/// what lies there meets nothing but padding.
+/// to[i] = x[rows[i]] scaled to length 1, padded with zeros to `to_cols`. Where rows[i] is negative, nothing is
+/// written: what lies there meets nothing but padding.
 __global__ void __launch_bounds__(kThreads)
     unit_kernel(Rows<const float> x, int cols, const std::int32_t* rows, float* to, int to_cols) {
   __shared__ float room[32];
@@ -161,8 +161,7 @@ struct MatchRoom {
   explicit MatchRoom(std::byte* at, const MatchGroups& groups, DType precision)
       : found(reinterpret_cast<Found*>(at)),
         rows(at + aligned_scratch(8 * groups.found())),
-        inverse(reinterpret_cast<float*>(
-            rows + aligned_scratch(groups.rows() * groups.width() * size_of(precision)))),
+        inverse(reinterpret_cast<float*>(rows + aligned_scratch(groups.rows() * groups.width() * size_of(precision)))),
         similarities(inverse + aligned_scratch(4 * groups.rows()) / 4) {}
 
   Found* found;     // of all groups

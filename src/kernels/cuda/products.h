@@ -10,8 +10,9 @@
 
 namespace molt::cuda {
 
-/// `count` products y [T, N] = x [T, K] * w [N, K]^T with x and w in `dtype`, float32 proper or bfloat16, and sums and y in
-/// float32. Of each of the three the matrices lie behind each other, without gaps, 16-byte aligned; so are rows of K.
+/// `count` products y [T, N] = x [T, K] * w [N, K]^T with x and w in `dtype`, float32 proper or bfloat16, and sums and
+/// y in float32. Of each of the three the matrices lie behind each other, without gaps, 16-byte aligned; so are rows of
+/// K.
 struct PlainProducts {
   std::int64_t count, rows, out, in;  // T, N, K
   DType dtype;
