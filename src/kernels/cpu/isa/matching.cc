@@ -10,6 +10,9 @@
 namespace molt::MOLT_ISA {
 namespace {
 
+// Steps of a panel that are fetched ahead of those that are written: they are in no cache.
+constexpr int64_t kAhead = 2 * kLanes;
+
 constexpr float kLeast = -__builtin_inff();
 
 /// One step of a transposition: of each two vectors `width` apart one keeps the lanes whose number has that bit unset
@@ -95,7 +98,10 @@ void pack_scaled_rows(const float* const* rows, const float* factors, int count,
       transpose(square);
       char* const to = static_cast<char*>(panel) + step * kPanelStepBytes + first * int64_t{sizeof(int32_t)};
       MOLT_UNROLL
-      for (int i = 0; i < kLanes; ++i) __builtin_memcpy(to + i * kPanelStepBytes, &square[i], sizeof(VecI));
+      for (int i = 0; i < kLanes; ++i) {
+        __builtin_memcpy(to + i * kPanelStepBytes, &square[i], sizeof(VecI));
+        __builtin_prefetch(to + (kAhead + i) * kPanelStepBytes, 1, 3);
+      }
     }
   }
 }
