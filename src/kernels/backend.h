@@ -112,6 +112,9 @@ class Backend {
   /// Returns when all that this thread asked for is done. (Ops of devices may return before.)
   virtual void finish() const {}
 
+  /// Returns when all that any thread had asked for is done.
+  virtual void finish_all() const {}
+
   /// The backend for models whose weights are in `dtype`, on the same device; null: this one. A device may compute
   /// scans with the precision that products with these weights have.
   virtual std::shared_ptr<const Backend> suited_to(DType /*dtype*/) const { return nullptr; }

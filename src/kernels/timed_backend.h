@@ -43,6 +43,7 @@ class TimedBackend final : public Backend {
   const Memory& memory() const override { return timed_->memory(); }
   std::int64_t rows_at_once() const override { return timed_->rows_at_once(); }
   void finish() const override { timed_->finish(); }
+  void finish_all() const override { timed_->finish_all(); }
   bool looks_up(const PackedMatrix& packed, DType dtype) const override { return timed_->looks_up(packed, dtype); }
   std::shared_ptr<const Backend> suited_to(DType dtype) const override {
     auto suited = timed_->suited_to(dtype);

@@ -79,13 +79,8 @@ std::vector<Plan> ReducedPass::plans_seen(std::int64_t layer, const Block& block
   std::deque<SiteView> sites;
   for (std::size_t s = 0; s < pieces_.size(); ++s) {
     if (!table_.is_site(layer, s)) continue;
-    sites.emplace_back(SiteView::Context{.table = table_,
-                                         .piece = pieces_[s],
-                                         .sequence = s,
-                                         .layer = layer,
-                                         .backend = backend_,
-                                         .measures = measures,
-                                         .arena = arena_});
+    sites.emplace_back(
+        SiteView::Context{.table = table_, .piece = pieces_[s], .sequence = s, .layer = layer, .measures = measures});
   }
   // What is measured of all sequences is so for the first. Where it asks for matches, choosing takes a while: the
   // others do so on all threads.
@@ -93,7 +88,6 @@ std::vector<Plan> ReducedPass::plans_seen(std::int64_t layer, const Block& block
   const auto first_and_others = [&](auto step) {
     step(0);
     asks = asks || measures.has_questions(sites.front().sequence());
-    if (asks) backend_.finish();
     const auto others = std::ssize(sites) - 1;
     parallel_for(others, asks ? 1 : others, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) step(static_cast<std::size_t>(1 + i));

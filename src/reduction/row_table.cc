@@ -53,6 +53,7 @@ std::span<const std::int64_t> RowTable::live_rows(std::size_t sequence) const {
 
 std::vector<std::int64_t> RowTable::positions(std::size_t sequence) const {
   std::vector<std::int64_t> positions;
+  positions.reserve(live_rows(sequence).size());
   for (const std::int64_t row : live_rows(sequence)) {
     positions.push_back(pieces_[sequence].place.begin + row - offsets_[sequence]);
   }
@@ -61,8 +62,11 @@ std::vector<std::int64_t> RowTable::positions(std::size_t sequence) const {
 
 std::vector<std::uint8_t> RowTable::protection(std::size_t sequence) const {
   const ReducedPiece& piece = pieces_[sequence];
+  const std::int64_t first = piece.place.begin - offsets_[sequence];
   std::vector<std::uint8_t> is_protected;
-  for (const std::int64_t position : positions(sequence)) {
+  is_protected.reserve(live_rows(sequence).size());
+  for (const std::int64_t row : live_rows(sequence)) {
+    const std::int64_t position = first + row;
     is_protected.push_back(static_cast<std::uint8_t>(position < piece.reduction->protect_first ||
                                                      position >= piece.fed - piece.reduction->protect_last));
   }
@@ -143,6 +147,7 @@ RowTable::Move RowTable::apply(std::int64_t layer, std::span<const Plan> plans) 
     depart(plans[s], s, layer, first_group, move);
   }
   if (move.stay_all) return move;
+  move.stay.reserve(live_.size());
   for (std::size_t i = 0; i < live_.size(); ++i) {
     if (where_[static_cast<std::size_t>(live_[i])] == kLive) move.stay.push_back(static_cast<std::int64_t>(i));
   }

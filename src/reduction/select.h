@@ -23,9 +23,11 @@ bool is_less(Score a, Score b) {
 
 /// The tokens of a site that may leave, ascending.
 inline std::vector<std::int64_t> unprotected_tokens(const Site& site) {
+  const std::span<const std::uint8_t> is_protected = site.is_protected();
   std::vector<std::int64_t> tokens;
-  for (std::int64_t t = 0; t < site.tokens(); ++t) {
-    if (site.is_protected()[static_cast<std::size_t>(t)] == 0) tokens.push_back(t);
+  tokens.reserve(is_protected.size());
+  for (std::size_t t = 0; t < is_protected.size(); ++t) {
+    if (is_protected[t] == 0) tokens.push_back(static_cast<std::int64_t>(t));
   }
   return tokens;
 }
@@ -42,9 +44,10 @@ std::vector<std::int64_t> least(std::span<const Score> scores, std::vector<std::
     if (is_less(score_a, score_b)) return true;
     return !is_less(score_b, score_a) && a < b;
   };
-  std::nth_element(tokens.begin(), tokens.begin() + count, tokens.end(), before);
-  tokens.resize(static_cast<std::size_t>(count));
-  std::sort(tokens.begin(), tokens.end());
+  std::vector<std::int64_t> partly = tokens;
+  const auto next = partly.begin() + count;
+  std::nth_element(partly.begin(), next, partly.end(), before);
+  std::erase_if(tokens, [&](std::int64_t token) { return !before(token, *next); });
   return tokens;
 }
 
@@ -57,8 +60,10 @@ inline std::vector<std::int64_t> without(std::span<const std::int64_t> tokens, s
 
 /// All tokens of a site that are not in `taken` (ascending).
 inline std::vector<std::int64_t> all_but(const Site& site, std::span<const std::int64_t> taken) {
+  const std::int64_t tokens = site.tokens();
   std::vector<std::int64_t> rest;
-  for (std::int64_t t = 0; t < site.tokens(); ++t) {
+  rest.reserve(static_cast<std::size_t>(tokens));
+  for (std::int64_t t = 0; t < tokens; ++t) {
     if (!taken.empty() && taken.front() == t) {
       taken = taken.subspan(1);
     } else {

@@ -64,6 +64,7 @@ std::span<const float> BlockMeasures::importance(Importance metric) {
   const auto [found, is_new] = importance_.try_emplace(metric);
   std::vector<float>& scores = found->second;
   if (is_new) {
+    be_in_order();
     scores.resize(static_cast<std::size_t>(c_.scan.y.rows));
     c_.backend.importance(c_.scan.y, metric, scores.data());
   }
@@ -73,6 +74,7 @@ std::span<const float> BlockMeasures::importance(Importance metric) {
 std::span<const float> BlockMeasures::contribution() {
   const std::lock_guard lock(mutex_);
   if (!contribution_) {
+    be_in_order();
     const RowTable::Participants& p = c_.table.participants();
     contribution_.emplace(static_cast<std::size_t>(p.offsets.back()));
     const float* const multiplicity = p.multiplicity.empty() ? nullptr : p.multiplicity.data();
@@ -81,7 +83,15 @@ std::span<const float> BlockMeasures::contribution() {
   return *contribution_;
 }
 
-Matrix<const float> BlockMeasures::features(Feature feature) const {
+std::vector<float> BlockMeasures::features(Feature feature, std::int64_t begin, std::int64_t end) {
+  const std::lock_guard lock(mutex_);
+  be_in_order();
+  const Arena::Scope scope(c_.arena);
+  const Tensor rows = c_.backend.memory().fetch(rows_by(feature).row_range(begin, end));
+  return {rows.as<float>(), rows.as<float>() + rows.size()};
+}
+
+Matrix<const float> BlockMeasures::rows_by(Feature feature) const {
   switch (feature) {
     case Feature::scan_output: return c_.scan.y;
     case Feature::block_output: MOLT_CHECK(c_.stream.h_pending); return c_.stream.h;
@@ -102,6 +112,7 @@ std::size_t BlockMeasures::ask(std::size_t sequence, Question question) {
 const BlockMeasures::Answer& BlockMeasures::answer(std::size_t sequence, std::size_t number) {
   const std::lock_guard lock(mutex_);
   if (!asked_[sequence][number].answer) {
+    be_in_order();
     std::map<std::pair<Feature, bool>, std::vector<MatchSearch>> searches;
     for (std::deque<Asked>& of_sequence : asked_) {
       for (auto& [question, answer] : of_sequence) {
@@ -114,7 +125,7 @@ const BlockMeasures::Answer& BlockMeasures::answer(std::size_t sequence, std::si
     }
     for (const auto& [by, alike] : searches) {
       const Arena::Scope scope(c_.arena);
-      c_.backend.best_matches(features(by.first), alike, by.second);
+      c_.backend.best_matches(rows_by(by.first), alike, by.second);
     }
   }
   return *asked_[sequence][number].answer;
@@ -171,10 +182,8 @@ std::vector<float> SiteView::contribution() const {
 
 std::vector<float> SiteView::features(Feature feature) const {
   check_named(&Measures::output, "features");
-  const Arena::Scope scope(c_.arena);
   const std::int64_t begin = c_.table.live_offsets()[c_.sequence];
-  const Tensor rows = c_.backend.memory().fetch(c_.measures.features(feature).row_range(begin, begin + tokens()));
-  std::vector<float> copy(rows.as<float>(), rows.as<float>() + rows.size());
+  std::vector<float> copy = c_.measures.features(feature, begin, begin + tokens());
   check_finite(copy, "feature", layer());
   return copy;
 }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "reduction/row_table.h"
@@ -56,8 +57,7 @@ class BlindSite final : public PlacedSite {
 
 /// What is measured of the tokens of all sequences behind one block: once, when the first of its sites asks; matches,
 /// which each site asks for itself, when the first of them is fetched. (A device is waited for each time.) Sites may
-/// ask from several threads, one sequence from one at a time; what is taken from another thread than the pass's own
-/// must be complete before (Backend::finish).
+/// ask from several threads, one sequence from one at a time.
 class BlockMeasures {
  public:
   struct Context {
@@ -77,8 +77,8 @@ class BlockMeasures {
   /// Of each row that took part in the block.
   std::span<const float> contribution();
 
-  /// The rows of the stream by a feature; scratch memory comes from the arena.
-  Matrix<const float> features(Feature feature) const;
+  /// A copy of rows [begin, end) of the stream by a feature.
+  std::vector<float> features(Feature feature, std::int64_t begin, std::int64_t end);
 
   /// What is to be matched, by rows of the stream from `first` on.
   struct Question {
@@ -100,12 +100,21 @@ class BlockMeasures {
   const Answer& answer(std::size_t sequence, std::size_t number);
 
  private:
+  /// A device knows the order of what one thread asks for. Before another one does, all must be done.
+  void be_in_order() const {
+    if (std::this_thread::get_id() != owner_) c_.backend.finish_all();
+  }
+
+  /// The rows of the stream by a feature; scratch memory comes from the arena.
+  Matrix<const float> rows_by(Feature feature) const;
+
   struct Asked {
     Question question;
     std::optional<Answer> answer = {};
   };
 
   Context c_;
+  std::thread::id owner_ = std::this_thread::get_id();
   std::mutex mutex_;
   std::map<Importance, std::vector<float>> importance_;
   std::optional<std::vector<float>> contribution_;
@@ -121,9 +130,7 @@ class SiteView final : public PlacedSite {
     const ReducedPiece& piece;
     std::size_t sequence;
     std::int64_t layer;
-    const Backend& backend;
     BlockMeasures& measures;
-    Arena& arena;
   };
   explicit SiteView(const Context& context)
       : PlacedSite(context.table, context.piece, context.sequence, context.layer), c_(context) {}

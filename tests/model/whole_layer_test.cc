@@ -17,8 +17,8 @@ namespace {
 /// Leaves every row where it is. One that wants to see each scan's input has layers go op by op.
 class Onlooker final : public Router {
  public:
-  Onlooker(const Memory& memory, Offsets offsets, ScanSides looks, bool looks_at_h, const float* multiplicity)
-      : memory_(memory), offsets_(offsets), looks_(looks), looks_at_h_(looks_at_h), multiplicity_(multiplicity) {}
+  Onlooker(const Backend& backend, Offsets offsets, ScanSides looks, bool looks_at_h, const float* multiplicity)
+      : backend_(backend), offsets_(offsets), looks_(looks), looks_at_h_(looks_at_h), multiplicity_(multiplicity) {}
   LayerRows enter(std::int64_t /*layer*/, Stream& /*stream*/) override {
     return {.offsets = offsets_, .multiplicity = multiplicity_};
   }
@@ -26,7 +26,16 @@ class Onlooker final : public Router {
   bool looks_at_h(std::int64_t /*layer*/) const override { return looks_at_h_; }
   void leave(std::int64_t /*layer*/, const Block& /*block*/, const ScanView& scan, Stream& /*stream*/) override {
     if (!looks_.output) return;
-    const Tensor y = memory_.fetch(Matrix<const float>(scan.y));
+    // What is measured, a device may measure before the layer is done: of the same y.
+    std::vector<float> scores(static_cast<std::size_t>(scan.y.rows));
+    backend_.importance(scan.y, Importance::l1, scores.data());
+    const Tensor y = backend_.memory().fetch(Matrix<const float>(scan.y));
+    for (std::int64_t t = 0; t < scan.y.rows; ++t) {
+      double sum = 0;
+      for (std::int64_t d = 0; d < scan.y.cols; ++d) sum += std::abs(y.as<float>()[t * scan.y.cols + d]);
+      const double mean = sum / static_cast<double>(scan.y.cols);
+      EXPECT_NEAR(scores[static_cast<std::size_t>(t)], mean, 1e-5 * mean + 1e-12) << "row " << t;
+    }
     seen_.insert(seen_.end(), y.as<float>(), y.as<float>() + y.size());
   }
 
@@ -34,7 +43,7 @@ class Onlooker final : public Router {
   const std::vector<float>& seen() const { return seen_; }
 
  private:
-  const Memory& memory_;
+  const Backend& backend_;
   Offsets offsets_;
   ScanSides looks_;
   bool looks_at_h_;
@@ -120,7 +129,7 @@ std::vector<std::vector<float>> run(const ModelCore& model, const Passes& what, 
   std::vector<float> scans;
   for (int pass = 0; pass < 2; ++pass) {
     Arena arena(memory);
-    Onlooker router(memory, offsets,
+    Onlooker router(model.backend(), offsets,
                     {.output = way == Way::op_by_op || way == Way::whole_with_output, .input = way == Way::op_by_op},
                     way == Way::whole_with_h, what.weighted ? multiplicity.data() : nullptr);
     const bool has_router = way != Way::whole || what.weighted;

@@ -42,7 +42,7 @@ Context& Context::get() {
   return context;
 }
 
-Context::Context() {
+Context::Context(Urgency urgency) {
   int device = 0;
   check(cudaGetDevice(&device), "finding the GPU");
   check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device), "asking the GPU for its size");
@@ -53,7 +53,10 @@ Context::Context() {
   check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "asking the GPU what it is");
   starts_early_ = major >= 9;
   is_hopper_ = major == 9 && minor == 0;
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  int least = 0, most = 0;
+  check(cudaDeviceGetStreamPriorityRange(&least, &most), "asking the GPU for priorities");
+  check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, urgency == Urgency::high ? most : least),
+        "making a stream");
   check(cublasLtCreate(&blas_), "starting");
   check(cudaMalloc(&blas_memory_, kBlasBytes), "memory for matrix products");
   ring_bytes_ = kRingBytes;
@@ -68,6 +71,7 @@ Context::~Context() {
     cublasLtMatmulDescDestroy(plan.operation);
     for (cublasLtMatrixLayout_t layout : {plan.w, plan.x, plan.y}) cublasLtMatrixLayoutDestroy(layout);
   }
+  if (scan_done_ != nullptr) cudaEventDestroy(scan_done_);
   cudaFreeHost(landing_);
   cudaFree(ring_device_);
   cudaFreeHost(ring_host_);
@@ -126,6 +130,22 @@ const std::byte* Context::hand_over(const void* host, std::int64_t bytes) {
 void Context::copy_over(const std::byte* page_locked, std::byte* to, std::int64_t bytes) const {
   check(cudaMemcpyAsync(to, page_locked, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, stream_),
         "handing numbers over");
+}
+
+void Context::leave_scan(const float* y) {
+  scan_ = y;
+  if (y == nullptr) return;
+  if (scan_done_ == nullptr) {
+    check(cudaEventCreateWithFlags(&scan_done_, cudaEventDisableTiming), "making an event");
+  }
+  check(cudaEventRecord(scan_done_, stream_), "noting an event");
+}
+
+Context& Context::to_measure(const float* x) {
+  if (x == nullptr || x != scan_) return *this;
+  if (beside_ == nullptr) beside_.reset(new Context(Urgency::high));
+  check(cudaStreamWaitEvent(beside_->stream_, scan_done_), "waiting for an event");
+  return *beside_;
 }
 
 void Context::bring(const void* device, void* host, std::int64_t bytes) {

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "kernels/cuda/matmul_plan.h"
 
@@ -64,13 +65,22 @@ class Context {
     return reinterpret_cast<const T*>(hand_over(static_cast<const void*>(host), bytes));
   }
 
+  /// The output of the scan of the layer that is being asked for will lie at `y` when what was asked for so far is
+  /// done, and stay there until the next scan. Null: there is none.
+  void leave_scan(const float* y);
+
+  /// For ops that read nothing but rows from `x` on, and wait for what they find: this context; or, where that is the
+  /// output of a scan that was left, another one beside it, whose work goes on while the layer's last products run.
+  Context& to_measure(const float* x);
+
   /// Waits for the device and copies from it.
   void bring(const void* device, void* host, std::int64_t bytes);
 
   void wait();
 
  private:
-  Context();
+  enum class Urgency { usual, high };
+  explicit Context(Urgency urgency = Urgency::usual);
   void copy_over(const std::byte* page_locked, std::byte* to, std::int64_t bytes) const;
 
   cudaStream_t stream_ = nullptr;
@@ -90,6 +100,9 @@ class Context {
   std::int64_t ring_bytes_ = 0;
   std::int64_t ring_used_ = 0;
   std::byte* landing_ = nullptr;  // page-locked, for what is brought
+  const float* scan_ = nullptr;   // the output that was left
+  cudaEvent_t scan_done_ = nullptr;
+  std::unique_ptr<Context> beside_;  // when first needed
 };
 
 }  // namespace molt::cuda

@@ -32,6 +32,10 @@ void CudaBackend::finish() const {
   cuda::Context::get().wait();
 }
 
+void CudaBackend::finish_all() const {
+  cuda::check(cudaDeviceSynchronize(), "waiting for the GPU");
+}
+
 std::unique_ptr<Recording> CudaBackend::record(const std::function<void()>& work) const {
   return std::make_unique<cuda::Capture>(work);
 }

@@ -20,6 +20,7 @@ class CudaBackend final : public StagedBackend {
   std::string_view name() const override { return "cuda"; }
   const Memory& memory() const override { return cuda::device_memory(); }
   void finish() const override;
+  void finish_all() const override;
   std::shared_ptr<const Backend> suited_to(DType dtype) const override;
   std::unique_ptr<Recording> record(const std::function<void()>& work) const override;
   bool records() const override { return true; }

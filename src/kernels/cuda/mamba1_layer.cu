@@ -116,6 +116,7 @@ bool CudaBackend::mamba1_layer(const Mamba1Layer& layer, const LayerStream& stre
   if (precision_ != DType::bf16 || !cuda::fits_mamba1_layer(layer, stream, rows)) return false;
   if (!cuda::all_aligned(layer, stream, conv_states)) return false;
   cuda::Context& context = cuda::Context::get();
+  context.leave_scan(nullptr);
   const std::int64_t total = rows.offsets.back(), model = stream.residual.cols;
   if (total < cuda::kLeastLayerRows) {
     cuda::mamba1_step(context, layer, stream, conv_states, rows, cuda::Mamba1StepRoom(layer, total, arena));

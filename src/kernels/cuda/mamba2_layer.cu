@@ -89,6 +89,7 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
     return false;
   }
   cuda::Context& context = cuda::Context::get();
+  context.leave_scan(nullptr);
   const std::int64_t heads = std::ssize(layer.A), states = layer.conv_weight.cols - std::ssize(layer.D);
   const std::int64_t total = rows.offsets.back(), model = stream.residual.cols;
   const bool is_short = total < cuda::kLeastLayerRows;
@@ -133,6 +134,7 @@ bool CudaBackend::mamba2_layer(const Mamba2Layer& layer, const LayerStream& stre
   cuda::scan(context, layer, room, rows);
   cuda::gated_norm(context, {y, room.inner}, {zxbc, projected}, total, room.inner, layer.gate_norm, layer.gate_norm_eps,
                    layer.gate_norm_group, layer.norm_before_gate, scan_y);
+  if (scan_y.data != nullptr) context.leave_scan(scan_y.data);
   const Matrix<float> target = stream.leaves_h ? stream.h : stream.residual;
   cuda::product_wide({y, room.inner}, total, out, 0, model, target, !stream.leaves_h);
   return true;

@@ -185,7 +185,8 @@ void match(Context& context, Matrix<const float> x, const MatchGroup& group, std
   } else {
     unit_kernel<<<all, kThreads, 0, stream>>>(x, cols, rows, reinterpret_cast<float*>(room.rows), to_cols);
   }
-  products({.count = group.count(), .rows = group.sources, .out = group.targets, .in = width, .dtype = precision},
+  products(context,
+           {.count = group.count(), .rows = group.sources, .out = group.targets, .in = width, .dtype = precision},
            room.rows, room.rows + group.found() * width * size_of(precision), room.similarities);
   const Products made{room.similarities,
                       rows,
@@ -202,7 +203,7 @@ void match(Context& context, Matrix<const float> x, const MatchGroup& group, std
 
 void CudaBackend::importance(Matrix<const float> y, Importance metric, float* scores) const {
   if (y.rows == 0) return;
-  cuda::Context& context = cuda::Context::get();
+  cuda::Context& context = cuda::Context::get().to_measure(y.data);
   auto* const there = reinterpret_cast<float*>(context.scratch(y.rows * 4));
   cuda::importance_kernel<<<static_cast<unsigned>(y.rows), cuda::kThreads, 0, context.stream()>>>(
       y, static_cast<int>(y.cols), metric, there);
@@ -226,7 +227,7 @@ void CudaBackend::best_matches(Matrix<const float> x, std::span<const MatchSearc
   MOLT_CHECK(x.rows <= std::numeric_limits<std::int32_t>::max());
   const cuda::MatchGroups groups(searches, x.cols, precision_);
   if (groups.found() == 0) return;
-  cuda::Context& context = cuda::Context::get();
+  cuda::Context& context = cuda::Context::get().to_measure(x.data);
   const cuda::MatchRoom room(context.scratch(groups.bytes()), groups, precision_);
   std::int64_t begun = 0;
   for (const cuda::MatchGroup& group : groups.groups()) {

@@ -118,8 +118,8 @@ std::int64_t alignment_of(const void* data, std::int64_t stride_bytes) {
 }
 
 /// y = x * w^T (+ y) as `key` describes them.
-void multiply(const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, void* y, bool adds = false) {
-  Context& context = Context::get();
+void multiply(Context& context, const void* x, const void* w, std::int64_t w_stride, const MatmulKey& key, void* y,
+              bool adds = false) {
   auto plan = context.matmul_plans().find(key);
   if (plan == context.matmul_plans().end()) {
     plan = context.matmul_plans().emplace(key, make_plan(context, key, w_stride)).first;
@@ -179,7 +179,7 @@ void many_rows(Matrix<const float> x, const PackedMatrix& w, const float* bias, 
                float* const to = y.data + from;
                const MatmulKey key{x.rows,   count,          stride, x_stride,
                                    y.stride, narrow ? 1 : 0, 0,      alignment_of(to, y.stride * 4)};
-               multiply(input, weights, stride, key, to);
+               multiply(Context::get(), input, weights, stride, key, to);
              });
   if (bias != nullptr) {
     bias_kernel<<<static_cast<unsigned>(y.rows), kThreads, 0, Context::get().stream()>>>(y, bias + first,
@@ -190,10 +190,10 @@ void many_rows(Matrix<const float> x, const PackedMatrix& w, const float* bias, 
 
 }  // namespace
 
-void products(const PlainProducts& p, const void* x, const void* w, float* y) {
+void products(Context& context, const PlainProducts& p, const void* x, const void* w, float* y) {
   MOLT_CHECK(p.dtype == DType::f32 || p.dtype == DType::bf16);
   const std::int64_t narrow = p.dtype == DType::bf16 ? 1 : 0;
-  multiply(x, w, p.in, {p.rows, p.out, p.in, p.in, p.out, narrow, 0, alignment_of(y, p.out * 4), p.count}, y);
+  multiply(context, x, w, p.in, {p.rows, p.out, p.in, p.in, p.out, narrow, 0, alignment_of(y, p.out * 4), p.count}, y);
 }
 
 void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMatrix& w, std::int64_t first,
@@ -203,7 +203,7 @@ void product_narrow(Rows<const __nv_bfloat16> x, std::int64_t rows, const Packed
     __nv_bfloat16* const to = y.data + from;
     const std::int64_t stride = multiplied_stride(w);
     const MatmulKey key{rows, count, stride, x.stride, y.stride, 1, 1, alignment_of(to, y.stride * 2)};
-    multiply(x.data, weights, stride, key, to);
+    multiply(Context::get(), x.data, weights, stride, key, to);
   });
 }
 
@@ -214,7 +214,7 @@ void product_wide(Rows<const __nv_bfloat16> x, std::int64_t rows, const PackedMa
     float* const to = y.data + from;
     const std::int64_t stride = multiplied_stride(w);
     const MatmulKey key{rows, count, stride, x.stride, y.stride, 1, 0, alignment_of(to, y.stride * 4)};
-    multiply(x.data, weights, stride, key, to, adds);
+    multiply(Context::get(), x.data, weights, stride, key, to, adds);
   });
 }
 

@@ -17,7 +17,7 @@ struct PlainProducts {
   std::int64_t count, rows, out, in;  // T, N, K
   DType dtype;
 };
-void products(const PlainProducts& shape, const void* x, const void* w, float* y);
+void products(Context& context, const PlainProducts& shape, const void* x, const void* w, float* y);
 
 /// y [T, out] = x [T, K] * (outputs [first, first + out) of w)^T, w in bfloat16 or coded (coded_rows.h), x's rows
 /// aligned to 16 bytes and as long as w's: in bfloat16, or in float32 and, with `adds`, added to what y holds.

@@ -41,7 +41,10 @@ class CudaRehearsal final : public RehearsalBackend {
     return dtype == precision_ ? nullptr : std::make_shared<CudaRehearsal>(dtype);
   }
 
-  std::int64_t own_bytes() const override { return scratch_ + cuda::Context::kFixedBytes + kDriverBytes; }
+  std::int64_t own_bytes() const override {
+    const std::int64_t beside = beside_ > 0 ? beside_ + cuda::Context::kFixedBytes : 0;
+    return scratch_ + cuda::Context::kFixedBytes + beside + kDriverBytes;
+  }
 
   bool records() const override { return true; }
   std::unique_ptr<Recording> record(const std::function<void()>& work) const override {
@@ -124,7 +127,7 @@ class CudaRehearsal final : public RehearsalBackend {
   }
 
   void best_matches(Matrix<const float> x, std::span<const MatchSearch> searches, bool later_only) const override {
-    need(cuda::MatchGroups(searches, x.cols, precision_).bytes());
+    need(cuda::MatchGroups(searches, x.cols, precision_).bytes(), beside_);
     for (const MatchSearch& search : searches) {
       RehearsalBackend::best_match(x.row_range(search.first, x.rows), search.sources, search.targets, later_only,
                                    search.match, search.similarity);
@@ -152,14 +155,16 @@ class CudaRehearsal final : public RehearsalBackend {
     return size ? size->bytes() : dense_bytes(weight.out_features(), weight.in_features(), precision_);
   }
 
-  void need(std::int64_t bytes) const {
-    std::int64_t most = scratch_;
-    while (most < bytes && !scratch_.compare_exchange_weak(most, bytes)) {
+  static void need(std::int64_t bytes, std::atomic<std::int64_t>& memory) {
+    std::int64_t most = memory;
+    while (most < bytes && !memory.compare_exchange_weak(most, bytes)) {
     }
   }
+  void need(std::int64_t bytes) const { need(bytes, scratch_); }
 
   DType precision_;
   mutable std::atomic<std::int64_t> scratch_ = 0;
+  mutable std::atomic<std::int64_t> beside_ = 0;  // of measures (Context::to_measure)
 };
 
 const Registration<RehearsalFactory> registration{

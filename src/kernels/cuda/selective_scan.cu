@@ -136,6 +136,7 @@ void CudaBackend::selective_scan(Matrix<const float> x, Matrix<const float> dt, 
                                  Matrix<const float> B, Matrix<const float> C, const float* D, const ScanRows& rows,
                                  Matrix<float> y) const {
   const shapes::ScanShape shape = shapes::check_selective_scan(x, dt, A, B, C, rows, y);
+  cuda::Context::get().leave_scan(nullptr);
   constexpr std::int64_t kMostStates = 32 * cuda::kEach;
   if (shape.states > kMostStates) return StagedBackend::selective_scan(x, dt, A, B, C, D, rows, y);
   if (shape.channels == 0 || x.rows == 0) return;

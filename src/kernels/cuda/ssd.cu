@@ -19,6 +19,7 @@ void CudaBackend::ssd(Matrix<const float> x, Matrix<const float> dt, std::span<c
   const shapes::SsdShape shape = shapes::check_ssd(x, dt, A, B, C, groups, D, rows, y);
   if (x.rows == 0 || x.cols == 0) return;
   cuda::Context& context = cuda::Context::get();
+  context.leave_scan(nullptr);
   if (!cuda::can_step(static_cast<int>(shape.states))) {
     return StagedBackend::ssd(x, dt, A, B, C, groups, D, rows, y);
   }
