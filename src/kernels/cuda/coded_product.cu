@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(32 * kMostWarps)
   wait_for_previous();
   Inputs<kTall> inputs;
   inputs.load(x, aligned, rows, in, share.first_chunk(0));
-  shift.run();
+  shift.run(threadIdx.x, blockDim.x);
   if (out.squares != nullptr) {
     for (int t = warp; t < rows; t += warps) {
       const float scale = out.scale(t);

@@ -64,6 +64,14 @@ void launch_early(const Context& context, const char* name, void (*kernel)(Param
   check(cudaLaunchKernelEx(&config, kernel, Parameters(std::forward<Arguments>(arguments))...), name);
 }
 
+/// For kernels of a step: the multiprocessors' memory is split as products want it, so that blocks of both have room at
+/// the same time.
+template <class... Parameters>
+void stand_beside_products(void (*kernel)(Parameters...)) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared),
+        "the split of shared memory");
+}
+
 constexpr unsigned kAllLanes = 0xffffffffU;
 
 __device__ inline float warp_sum(float value) {

@@ -266,6 +266,7 @@ void convolve(const Context& context, const Mamba1Layer& layer, std::span<float*
                 .channels = static_cast<int>(inner),
                 .states = {}};
   for (std::size_t s = 0; s < states.size(); ++s) conv.states[s] = states[s];
+  stand_beside_products(step_conv_kernel);
   launch_early(context, "convolution of a step", step_conv_kernel,
                dim3(blocks_for(inner, kConvThreads), static_cast<unsigned>(states.size())), kConvThreads, 0, conv);
 }
@@ -301,6 +302,7 @@ void launch(const Context& context, const Step& step, bool given, bool rounded) 
   const dim3 grid(blocks_for(step.inner, kColumns), blocks_for(step.sequences, kSequences));
   const auto kernel = given ? (rounded ? step_kernel<true, Element> : step_kernel<true, float>)
                             : (rounded ? step_kernel<false, Element> : step_kernel<false, float>);
+  stand_beside_products(kernel);
   launch_early(context, "a step of a layer", kernel, grid, kThreads, 0, step);
 }
 
@@ -326,14 +328,14 @@ void mamba1_step(const Context& context, const Mamba1Layer& layer, const LayerSt
     step_product(context, reinterpret_cast<const Element*>(x), sequences, w, out);
   };
   const auto outputs_of = [](const PackedMatrix& w) { return static_cast<int>(w.out_features()); };
-  norm_stream(context, stream.residual, stream.h_pending ? &stream.h : nullptr, layer.norm, layer.norm_eps,
-              {reinterpret_cast<Element*>(room.normed), model});
-  product(room.normed, *layer.in_proj, {.y = room.xz, .outputs = outputs_of(*layer.in_proj)});
+  step_product(context, stream, layer.norm, layer.norm_eps, reinterpret_cast<Element*>(room.normed), *layer.in_proj,
+               {.y = room.xz, .outputs = outputs_of(*layer.in_proj)});
   convolve(context, layer, conv_states, room);
   product(room.x, *layer.x_proj, {.y = room.low, .outputs = outputs_of(*layer.x_proj)});
   const Step step = step_of(layer, rows, room);
   const bool given = step.dt_weights == nullptr;
   if (given) {
+    stand_beside_products(round_dt_kernel);
     launch_early(context, "rounding the input of a product", round_dt_kernel, static_cast<unsigned>(sequences), 32, 0,
                  step, reinterpret_cast<Element*>(room.dt_low));
     product(room.dt_low, *layer.dt_proj, {.y = room.dt, .outputs = outputs_of(*layer.dt_proj)});

@@ -44,6 +44,7 @@ template <int kColumns, class T>
 void launch(const Context& context, const StepLayer& step, std::int64_t sequences) {
   const dim3 grid(blocks_for(step.channels, kColumns), static_cast<unsigned>(step.heads),
                   static_cast<unsigned>(sequences));
+  stand_beside_products(step_kernel<kColumns, T>);
   launch_early(context, "a step of a layer", step_kernel<kColumns, T>, grid, kThreads<kColumns, T>, 0, step);
 }
 
@@ -115,15 +116,12 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
   const auto heads = std::ssize(layer.A), inner = std::ssize(layer.D), conv = layer.conv_weight.cols;
   const PackedMatrix& in = *layer.in_proj;
   const PackedMatrix& out = *layer.out_proj;
-  norm_stream(context, stream.residual, stream.h_pending ? &stream.h : nullptr, layer.norm, layer.norm_eps,
-              {reinterpret_cast<__nv_bfloat16*>(room.normed), model});
-  const auto product = [&](const std::byte* x, const PackedMatrix& w, const StepOutput& to, const StateShift& shift) {
-    step_product(context, reinterpret_cast<const __nv_bfloat16*>(x), sequences, w, to, shift);
-  };
-  product(room.normed, in, {.y = room.zxbcdt, .outputs = static_cast<int>(room.zxbcdt.cols)}, {});
+  step_product(context, stream, layer.norm, layer.norm_eps, reinterpret_cast<__nv_bfloat16*>(room.normed), in,
+               {.y = room.zxbcdt, .outputs = static_cast<int>(room.zxbcdt.cols)});
 
   const StepLayer step = step_layer(layer, conv_states, rows, room);
   StateShift shift{.count = static_cast<int>(sequences),
+                   .first = static_cast<int>(inner),
                    .channels = static_cast<int>(conv),
                    .x = {room.zxbcdt.data + inner, room.zxbcdt.stride},
                    .states = {}};
@@ -133,15 +131,15 @@ void mamba2_step(const Context& context, const Mamba2Layer& layer, const LayerSt
   } else {
     launch<__nv_bfloat16>(context, step, sequences);
   }
-  product(room.gated, out,
-          {.y = stream.leaves_h ? stream.h : stream.residual,
-           .outputs = static_cast<int>(model),
-           .adds = !stream.leaves_h,
-           .squares = room.squares,
-           .parts = step.parts(),
-           .columns = static_cast<float>(inner),
-           .eps = layer.gate_norm_eps},
-          shift);
+  step_product(context, reinterpret_cast<const __nv_bfloat16*>(room.gated), sequences, out,
+               {.y = stream.leaves_h ? stream.h : stream.residual,
+                .outputs = static_cast<int>(model),
+                .adds = !stream.leaves_h,
+                .squares = room.squares,
+                .parts = step.parts(),
+                .columns = static_cast<float>(inner),
+                .eps = layer.gate_norm_eps},
+               shift);
 }
 
 }  // namespace molt::cuda

@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads)
       inputs[t * padded + k] = k < in ? static_cast<T>(x.row(t)[k]) : static_cast<T>(0.0F);
     }
   }
-  shift.run();
+  shift.run(threadIdx.x, blockDim.x);
   if (out.squares != nullptr && warp < kRows) {
     const float scale = out.scale(warp);
     if (lane == 0) scales[warp] = scale;

@@ -1,213 +1,219 @@
 // Products of up to 16 rows with weights in bfloat16 on compute capability 9.0: bound by reading the weights once.
 //
-// A block a multiprocessor takes tiles of 8 outputs; each of its warps takes a slice of the inputs, with x's part in
-// registers, and multiplies on the tensor cores. Weights come in bulk copies to shared memory, well over 100 KB ahead;
-// the first of them while the kernel before still runs, for they depend on nothing.
+// A block a multiprocessor takes its share of the outputs, to a row as many as every other. One of its warps fetches
+// weights (weight_ring.cuh), the first of them while the kernel before still runs, for they depend on nothing; the
+// others multiply on the tensor cores, each its part of the inputs (step_tiles.cuh).
+//
+// A norm before the product needs no kernel of its own where rows are few: each block rounds x times the norm's
+// weights, and scales what comes out.
 #include "kernels/cuda/matmul_stream.h"
 
 #include <algorithm>
 
-#include "kernels/cuda/tensor_cores.cuh"
+#include "kernels/cuda/copies.cuh"
+#include "kernels/cuda/step_tiles.cuh"
 
 namespace molt::cuda {
 namespace {
 
-constexpr int kRows = 16;
-constexpr int kOutputs = 8;                    // of a tile
-constexpr int kSteps = 20;                     // of 16 inputs, of a slice, at the most
-constexpr int kRowElements = 16 * kSteps + 8;  // of a slice in shared memory: without bank conflicts
+constexpr int kThreads = kStreamThreads + 32;  // with the warp that fetches
+constexpr int kFewRows = 8;
+constexpr int kRingBytes = 164 * 1024, kTileBytes = 40 * 1024;
+constexpr int kShortPieces = 6, kLongPieces = 11;
+constexpr int kMostInputs = kLongPieces * kStreamPiece * kStreamWarps;
+constexpr int kMostNormRows = 4;
+constexpr int kNormUnits = 3;  // of four columns, that a thread takes
 
-template <int kWarps>
-struct Ring {
-  static constexpr int kSlots = 32 / kWarps;  // tiles on their way
-  alignas(128) __nv_bfloat16 weights[kWarps][kSlots][kOutputs][kRowElements];
-  alignas(8) std::uint64_t arrived[kWarps][kSlots];
-  float parts[2][kWarps][kRows][kOutputs];
-  float scales[kRows];
+struct Room {
+  alignas(128) __nv_bfloat16 weights[kRingBytes / 2];
+  RingBarriers barriers;
+  union {
+    TileParts parts;
+    __nv_bfloat16 x[sizeof(TileParts) / 2];  // before there are parts
+  };
+  float squares[kMostNormRows][kStreamWarps];
+  float scales[kStreamRows];
 };
 
-__device__ inline unsigned address(const void* shared) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
-}
+struct Product {
+  int rows;
+  const __nv_bfloat16* x = nullptr;  // [rows, inputs]; or
+  NormedRows norm{{nullptr, 0}, nullptr, 0};
+  const __nv_bfloat16* w = nullptr;  // [outputs, inputs]
+  RingShape shape{};
+};
 
-#if __CUDA_ARCH__ >= 900
-__device__ inline void make_barrier(std::uint64_t* barrier) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address(barrier)) : "memory");
-}
-__device__ inline void expect(std::uint64_t* barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(barrier)), "r"(bytes) : "memory");
-}
-__device__ inline void copy(void* to, const void* from, int bytes, std::uint64_t* barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(address(to)),
-      "l"(from), "r"(bytes), "r"(address(barrier))
-      : "memory");
-}
-__device__ inline void wait_for(std::uint64_t* barrier, int parity) {
-  asm volatile(
-      "{.reg .pred p;\n"
-      "again: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
-      "@!p bra again;}" ::"r"(address(barrier)),
-      "r"(parity)
-      : "memory");
-}
-/// Barriers that were made are there for copies.
-__device__ inline void publish_barriers() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-#else
-__device__ inline void make_barrier(std::uint64_t*) {}
-__device__ inline void expect(std::uint64_t*, int) {}
-__device__ inline void copy(void*, const void*, int, std::uint64_t*) {}
-__device__ inline void wait_for(std::uint64_t*, int) {}
-__device__ inline void publish_barriers() {}
-#endif
+/// Where a block's results go.
+struct ShareOutput {
+  const StepOutput& out;
+  const BlockShare& share;
+  bool scaled;
+  const float* scales;  // of the rows, there when the first products are
 
-/// x of a warp's slice as an operand, 16 rows or 8 of them: rows beyond the last are zeros.
-template <bool kTall>
-struct Inputs {
-  std::uint32_t r[kSteps][kTall ? 4 : 2];
-
-  __device__ void load(const __nv_bfloat16* x, int stride, int rows, int steps);
-  __device__ Narrow::Left step(int k) const {
-    if constexpr (kTall) return {{r[k][0], r[k][1], r[k][2], r[k][3]}};
-    return {{r[k][0], 0, r[k][1], 0}};
+  __device__ float fetch(int t, int n) const { return out.before(t, share.first + n); }
+  __device__ void put(int t, int n, float product, float before) const {
+    out.y.row(t)[share.first + n] = product * (scaled ? scales[t] : 1.0F) + before;
   }
 };
 
-template <bool kTall>
-__device__ void Inputs<kTall>::load(const __nv_bfloat16* x, int stride, int rows, int steps) {
-  const Lane lane;
-  const auto pair = [&](int row, int k) {
-    return row < rows ? *reinterpret_cast<const std::uint32_t*>(x + row * stride + k) : 0U;
-  };
+/// The rows of a norm, rounded but for its scale, to shared memory; and the scales, when the threads have met.
+class NormLoad {
+ public:
+  __device__ NormLoad(const Product& product, Room& room) : product_(product), room_(room) {
+    for_units([&](int u, int column) { weights_[u] = *reinterpret_cast<const float4*>(product.norm.weight + column); });
+  }
+
+  __device__ void load() const {
+    float4 values[kMostNormRows][kNormUnits];
 #pragma unroll
-  for (int k = 0; k < kSteps; ++k) {
-    const int column = 16 * k + 2 * lane.q;
+    for (int t = 0; t < kMostNormRows; ++t) {
+      for_units([&](int u, int column) {
+        values[t][u] = {0, 0, 0, 0};
+        if (t < product_.rows) values[t][u] = *reinterpret_cast<const float4*>(product_.norm.x.row(t) + column);
+      });
+    }
 #pragma unroll
-    for (int part = 0; part < (kTall ? 4 : 2); ++part) {
-      const int row = lane.g + (kTall ? part % 2 * 8 : 0), behind = (kTall ? part / 2 : part) * 8;
-      r[k][part] = k < steps ? pair(row, column + behind) : 0;
+    for (int t = 0; t < kMostNormRows; ++t) {
+      if (t >= product_.rows) break;
+      float sum = 0;
+      for_units([&](int u, int column) {
+        const float4 v = values[t][u], w = weights_[u];
+        sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+        const uint2 pairs{Narrow::pack(v.x * w.x, v.y * w.y), Narrow::pack(v.z * w.z, v.w * w.w)};
+        *reinterpret_cast<uint2*>(room_.x + t * product_.shape.inputs + column) = pairs;
+      });
+      sum = warp_sum(sum);
+      if (thread_ % 32 == 0) room_.squares[t][thread_ / 32] = sum;
     }
   }
+
+  __device__ void put_scales() const {
+    const int t = thread_ / 32, lane = thread_ % 32;
+    if (t >= product_.rows) return;
+    const float sum = warp_sum(lane < kStreamWarps ? room_.squares[t][lane] : 0.0F);
+    if (lane == 0) room_.scales[t] = 1.0F / sqrtf(sum / static_cast<float>(product_.shape.inputs) + product_.norm.eps);
+  }
+
+ private:
+  template <class Body>
+  __device__ void for_units(Body body) const {
+#pragma unroll
+    for (int u = 0; u < kNormUnits; ++u) {
+      const int column = (thread_ + u * kStreamThreads) * 4;
+      if (column < product_.shape.inputs) body(u, column);
+    }
+  }
+
+  const Product& product_;
+  Room& room_;
+  const int thread_ = static_cast<int>(threadIdx.x);
+  float4 weights_[kNormUnits];
+};
+
+/// Of a norm whose sums of squares are there.
+__device__ void put_scales(const StepOutput& out, int rows, float* scales) {
+  if (out.squares == nullptr) return;
+  for (int t = static_cast<int>(threadIdx.x) / 32; t < rows; t += kStreamWarps) {
+    const float scale = out.scale(t);
+    if (threadIdx.x % 32 == 0) scales[t] = scale;
+  }
 }
 
-/// Registers a thread: as few as it takes without spilling, to let a block stand beside those of the kernel before.
-template <int kWarps, bool kTall>
-constexpr int kRegisters = kTall ? (kWarps == 8 ? 168 : 128) : (kWarps == 8 ? 136 : 104);
+/// The rows as the kernel before left them.
+template <class Inputs, bool kNorm>
+__device__ Inputs load(const Product& product, const StepOutput& out, Room& room) {
+  const int rows = product.rows, inputs = product.shape.inputs;
+  if constexpr (kNorm) {
+    const NormLoad norm(product, room);
+    wait_for_previous();
+    norm.load();
+    meet_stream_threads();
+    norm.put_scales();
+    const Inputs x(room.x, rows, inputs, [](const void* from) { return *static_cast<const uint4*>(from); });
+    meet_stream_threads();
+    return x;
+  } else {
+    wait_for_previous();
+    const Inputs x(product.x, rows, inputs, [](const void* from) { return *static_cast<const uint4*>(from); });
+    put_scales(out, rows, room.scales);
+    return x;
+  }
+}
 
-/// kTall: more than 8 rows. steps: of 16 inputs, of each warp's slice; an even number.
-template <int kWarps, bool kTall>
-__global__ void __maxnreg__((kRegisters<kWarps, kTall>))
-    stream_kernel(const __nv_bfloat16* x, const __nv_bfloat16* w, int rows, int steps,
-                  const __grid_constant__ StepOutput out, const __grid_constant__ StateShift shift) {
-  using R = Ring<kWarps>;
+/// The warp that fetches; then it moves states on.
+__device__ void fetch(const Product& product, const Ring& ring, const BlockShare& share, const StateShift& shift) {
+  RingWriter(ring).put(product.w + static_cast<std::int64_t>(share.first) * product.shape.inputs, share.count);
+  wait_for_previous();
+  shift.run(threadIdx.x % 32, 32);
+}
+
+/// Registers a thread without spilling, few enough, where it can be, for blocks of the next kernel to stand beside it.
+template <bool kMany, int kPieces>
+constexpr int kRegisters = kMany ? (kPieces == kLongPieces ? 128 : 88) : (kPieces == kLongPieces ? 96 : 80);
+
+/// kMany: more than 8 rows. kNorm: x is that of a norm.
+template <bool kMany, int kPieces, bool kNorm>
+__global__ void __maxnreg__((kRegisters<kMany, kPieces>))
+    stream_kernel(const __grid_constant__ Product product, const __grid_constant__ StepOutput out,
+                  const __grid_constant__ StateShift shift) {
   extern __shared__ __align__(128) unsigned char memory[];
-  R& ring = *reinterpret_cast<R*>(memory);
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int stride = kWarps * 16 * steps;
-  const int tiles = (out.outputs + kOutputs - 1) / kOutputs;
-  const __nv_bfloat16* const slice = w + warp * 16 * steps;
-  // The i-th tile of this block.
-  const auto fetch = [&](int i) {
-    const int n0 = (static_cast<int>(blockIdx.x) + i * static_cast<int>(gridDim.x)) * kOutputs;
-    const int outputs = min(kOutputs, out.outputs - n0), slot = i % R::kSlots;
-    if (outputs <= 0) return;
-    if (lane == 0) expect(&ring.arrived[warp][slot], outputs * steps * 32);
-    __syncwarp();
-    if (lane < outputs) {
-      copy(ring.weights[warp][slot][lane], slice + static_cast<std::int64_t>(n0 + lane) * stride, steps * 32,
-           &ring.arrived[warp][slot]);
-    }
-  };
+  Room& room = *reinterpret_cast<Room*>(memory);
+  const BlockShare share(out.outputs);
   let_next_start();
-  if (lane < R::kSlots) make_barrier(&ring.arrived[warp][lane]);
-  publish_barriers();
-  __syncwarp();
+  room.barriers.make(product.shape, kStreamWarps);
   // What is read beside the weights is asked for first: behind them it would come late.
   if (out.adds) {
-    for (int i = static_cast<int>(threadIdx.x);; i += 32 * kWarps) {
-      const int tile = static_cast<int>(blockIdx.x) + i / rows * static_cast<int>(gridDim.x);
-      if (tile >= tiles) break;
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(out.y.row(i % rows) + tile * kOutputs));
-    }
+    constexpr int kLine = 32;
+    const int t = static_cast<int>(threadIdx.x) / 2;
+    if (t < product.rows) prefetch_line(out.y.row(t) + share.first + threadIdx.x % 2 * min(kLine, share.count - 1));
   }
-  for (int i = 0; i < R::kSlots; ++i) fetch(i);
-  wait_for_previous();
-  Inputs<kTall> a;
-  a.load(x + warp * 16 * steps, stride, rows, steps);
-  shift.run();
-  if (out.squares != nullptr) {
-    for (int t = warp; t < rows; t += kWarps) {
-      const float scale = out.scale(t);
-      if (lane == 0) ring.scales[t] = scale;
-    }
-  }
-  const Lane place;
-  const int t = static_cast<int>(threadIdx.x) / kOutputs;
-  for (int i = 0, tile = static_cast<int>(blockIdx.x); tile < tiles; ++i, tile += static_cast<int>(gridDim.x)) {
-    const int slot = i % R::kSlots;
-    const int n = tile * kOutputs + static_cast<int>(threadIdx.x) % kOutputs;
-    const bool puts = t < rows && n < out.outputs;
-    const float before = puts ? out.before(t, n) : 0.0F;
-    wait_for(&ring.arrived[warp][slot], i / R::kSlots % 2);
-    const __nv_bfloat16* const from = ring.weights[warp][slot][0];
-    float sums[2][4] = {};
-#pragma unroll
-    for (int k = 0; k < kSteps; k += 2) {
-      if (k >= steps) break;
-      // Of 8 outputs 32 inputs.
-      Narrow::Right b[2];
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(b[0].r[0]), "=r"(b[0].r[1]), "=r"(b[1].r[0]), "=r"(b[1].r[1])
-                   : "r"(address(from + lane % 8 * kRowElements + 16 * k + lane / 8 * 8))
-                   : "memory");
-      Narrow::add_product(sums[0], a.step(k), b[0]);
-      Narrow::add_product(sums[1], a.step(k + 1), b[1]);
-    }
-    float(&parts)[kRows][kOutputs] = ring.parts[i % 2][warp];
-#pragma unroll
-    for (int e = 0; e < 4; ++e) parts[place.g + e / 2 * 8][2 * place.q + e % 2] = sums[0][e] + sums[1][e];
-    __syncwarp();
-    fetch(i + R::kSlots);
-    __syncthreads();
-    if (puts) {
-      float sum = 0;
-#pragma unroll
-      for (int part = 0; part < kWarps; ++part) sum += ring.parts[i % 2][part][t][threadIdx.x % kOutputs];
-      out.y.row(t)[n] = sum * (out.squares != nullptr ? ring.scales[t] : 1.0F) + before;
-    }
-  }
+  __syncthreads();
+  const Ring ring{product.shape, room.barriers, room.weights};
+  if (threadIdx.x >= kStreamThreads) return fetch(product, ring, share, shift);
+  const auto x = load<StepInputs<kMany, kPieces>, kNorm>(product, out, room);
+  RingReader weights(ring);
+  multiply_share(x, share.count, weights, room.parts,
+                 ShareOutput{out, share, kNorm || out.squares != nullptr, room.scales});
 }
 
-template <int kWarps>
-void launch(const Context& context, const __nv_bfloat16* x, std::int64_t rows, const PackedRows& w, std::int64_t first,
-            const StepOutput& out, const StateShift& shift) {
-  const auto kernel = rows > 8 ? stream_kernel<kWarps, true> : stream_kernel<kWarps, false>;
-  constexpr int kBytes = sizeof(Ring<kWarps>);
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+template <bool kMany, bool kNorm>
+void launch(const Context& context, Product product, const PackedRows& w, std::int64_t first, const StepOutput& out,
+            const StateShift& shift) {
+  const int inputs = static_cast<int>(w.stride());
+  const auto kernel = inputs <= kShortPieces * kStreamPiece * kStreamWarps ? stream_kernel<kMany, kShortPieces, kNorm>
+                                                                           : stream_kernel<kMany, kLongPieces, kNorm>;
+  product.w = reinterpret_cast<const __nv_bfloat16*>(w.row(first));
+  product.shape = RingShape::of(inputs, kStreamOutputs, kTileBytes, kRingBytes);
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Room)),
         "shared memory of a product");
-  const unsigned grid = std::min(blocks_for(out.outputs, kOutputs), static_cast<unsigned>(context.processors()));
-  launch_early(context, "matmul of a few rows", kernel, grid, 32 * kWarps, kBytes, x,
-               reinterpret_cast<const __nv_bfloat16*>(w.row(first)), static_cast<int>(rows),
-               static_cast<int>(w.stride() / (16 * kWarps)), out, shift);
-}
-
-template <int kWarps>
-bool fits(const PackedRows& w) {
-  return w.stride() % (32 * kWarps) == 0 && w.stride() <= 16 * kSteps * kWarps;
+  stand_beside_products(kernel);
+  const unsigned grid = static_cast<unsigned>(std::min(out.outputs, context.processors()));
+  launch_early(context, "matmul of a few rows", kernel, grid, kThreads, sizeof(Room), product, out, shift);
 }
 
 }  // namespace
 
 bool can_stream(const Context& context, std::int64_t rows, const PackedRows& w) {
-  return context.is_hopper() && rows <= kRows && w.stored() == DType::bf16 && (fits<8>(w) || fits<16>(w));
+  return context.is_hopper() && rows <= kStreamRows && w.stored() == DType::bf16 && w.stride() % kStreamPiece == 0 &&
+         w.stride() <= kMostInputs;
 }
 
 void stream_product(const Context& context, const __nv_bfloat16* x, std::int64_t rows, const PackedRows& w,
                     std::int64_t first, const StepOutput& out, const StateShift& shift) {
-  if (fits<8>(w)) return launch<8>(context, x, rows, w, first, out, shift);
-  launch<16>(context, x, rows, w, first, out, shift);
+  const Product product{.rows = static_cast<int>(rows), .x = x};
+  if (rows > kFewRows) return launch<true, false>(context, product, w, first, out, shift);
+  launch<false, false>(context, product, w, first, out, shift);
+}
+
+bool can_stream_norm(const Context& context, std::int64_t rows, const PackedRows& w) {
+  const std::int64_t inputs = w.in_features();
+  return can_stream(context, rows, w) && w.stride() == inputs && rows <= kMostNormRows &&
+         inputs <= 4 * kNormUnits * kStreamThreads && rows * inputs * 2 <= static_cast<int>(sizeof(TileParts));
+}
+
+void stream_product(const Context& context, const NormedRows& norm, std::int64_t rows, const PackedRows& w,
+                    const StepOutput& out) {
+  launch<false, true>(context, {.rows = static_cast<int>(rows), .norm = norm}, w, 0, out, {});
 }
 
 }  // namespace molt::cuda

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   wait_for_previous();
-  shift.run();
+  shift.run(threadIdx.x, blockDim.x);
   if (out.squares != nullptr) {
     for (int t = warp; t < rows; t += kWarps) {
       const float scale = out.scale(t);

@@ -1,5 +1,6 @@
 // What a step of a Mamba-2 layer does between its products, for some channels of a head of a sequence: convolution,
-// softplus, the scan's step and the gate, by a block.
+// softplus, the scan's step and the gate, by a block. The convolution's states of B and C, which all heads read, move
+// on behind it (StateShift).
 #pragma once
 
 #include "kernels/cuda/copies.cuh"
@@ -27,7 +28,7 @@ struct StepLayer {
   int heads, channels, states, groups;
   __nv_bfloat16* gated;  // [S, heads * channels], but for the norm's scale
   float* squares;        // [S, parts of 32 channels of a head]
-  const float* conv_states[kMostStepSequences];
+  float* conv_states[kMostStepSequences];
   void* ssm_states[kMostStepSequences];  // float or bf16
   std::uint32_t keys[kMostStepSequences];
   const std::uint32_t* keys_there;  // instead of these, or null
@@ -137,7 +138,7 @@ class StepHead {
   __device__ T* state() const {
     return static_cast<T*>(layer_.ssm_states[s_]) + static_cast<std::int64_t>(h_) * layer_.states * layer_.channels;
   }
-  __device__ const float* conv_state() const {
+  __device__ float* conv_state() const {
     return layer_.conv_states[s_];
   }
   /// The channels of the state that the thread takes, and its i-th row of it.
@@ -166,6 +167,12 @@ class StepHead {
       for (int k = 0; k + 1 < kStepTaps; ++k) sum += ahead.taps[j][k] * ahead.conv_state[j][k];
       const int i = thread_ + j * kThreads, n = i - kColumns;
       (i < kColumns ? room.x[i] : n < layer_.states ? room.B[n] : room.C[n - layer_.states]) = silu(sum);
+      // Channels of x are this head's alone, and their states move on.
+      if (i >= kColumns) continue;
+      float* const to = conv_state() + channel_[j];
+#pragma unroll
+      for (int k = 0; k + 2 < kStepTaps; ++k) to[k * layer_.conv_channels()] = ahead.conv_state[j][k + 1];
+      to[(kStepTaps - 2) * layer_.conv_channels()] = input[j];
     }
   }
 

@@ -4,6 +4,7 @@
 #include "kernels/cuda/matmul_few.h"
 #include "kernels/cuda/matmul_stream.h"
 #include "kernels/cuda/matmul_tiles.h"
+#include "kernels/cuda/narrow_rows.h"
 
 namespace molt::cuda {
 
@@ -20,6 +21,18 @@ void step_product(const Context& context, const __nv_bfloat16* x, std::int64_t r
   } else {
     tile_product(context, x, rows, packed, out, shift);
   }
+}
+
+void step_product(const Context& context, const LayerStream& stream, const float* norm, float eps,
+                  __nv_bfloat16* normed, const PackedMatrix& w, const StepOutput& out) {
+  const Matrix<float> x = stream.residual;
+  if (const auto* const packed = dynamic_cast<const PackedRows*>(&w); packed != nullptr && !stream.h_pending) {
+    if (can_stream_norm(context, x.rows, *packed)) {
+      return stream_product(context, NormedRows{{x.data, x.stride}, norm, eps}, x.rows, *packed, out);
+    }
+  }
+  norm_stream(context, x, stream.h_pending ? &stream.h : nullptr, norm, eps, {normed, w.in_features()});
+  step_product(context, normed, x.rows, w, out);
 }
 
 }  // namespace molt::cuda
