@@ -34,7 +34,8 @@ TEST_P(MatchingKernels, PackRowsAsWeightsArePacked) {
       for (int i = 0; i < count; ++i) {
         rows.push_back(random.normals(columns));
         for (std::int64_t k = 0; k < columns; ++k) {
-          scaled.as<float>()[i * columns + k] = rows.back()[static_cast<std::size_t>(k)] * factors[static_cast<std::size_t>(i)];
+          scaled.as<float>()[i * columns + k] =
+              rows.back()[static_cast<std::size_t>(k)] * factors[static_cast<std::size_t>(i)];
         }
       }
       for (const Floats& row : rows) pointers.push_back(row.data());
