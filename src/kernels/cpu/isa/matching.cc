@@ -15,6 +15,19 @@ constexpr int64_t kAhead = 2 * kLanes;
 
 constexpr float kLeast = -__builtin_inff();
 
+/// Lane i is lane from[i] of a, or from kLanes on of b.
+template <class Vec>
+[[gnu::always_inline]] inline Vec shuffle(Vec a, Vec b, VecI from) {
+#if defined(__clang__)
+  Vec result;
+  MOLT_UNROLL
+  for (int i = 0; i < kLanes; ++i) result[i] = from[i] < kLanes ? a[from[i]] : b[from[i] - kLanes];
+  return result;
+#else
+  return __builtin_shuffle(a, b, from);
+#endif
+}
+
 /// One step of a transposition: of each two vectors `width` apart one keeps the lanes whose number has that bit unset
 /// and gets the other's, moved up; the other keeps those whose number has it set.
 template <int kWidth>
@@ -27,8 +40,8 @@ inline void exchange(VecI (&rows)[kLanes]) {
   for (int i = 0; i < kLanes; ++i) {
     if ((i & kWidth) != 0) continue;
     const VecI a = rows[i], b = rows[i + kWidth];
-    rows[i] = __builtin_shuffle(a, b, first);
-    rows[i + kWidth] = __builtin_shuffle(a, b, second);
+    rows[i] = shuffle(a, b, first);
+    rows[i + kWidth] = shuffle(a, b, second);
   }
 }
 
@@ -55,7 +68,7 @@ inline void transpose(VecI (&rows)[kLanes]) {
 
 inline float greatest_lane(VecF v) {
   MOLT_UNROLL
-  for (int width = kLanes / 2; width > 0; width /= 2) v = max(v, __builtin_shuffle(v, lane_numbers() ^ width));
+  for (int width = kLanes / 2; width > 0; width /= 2) v = max(v, shuffle(v, v, lane_numbers() ^ width));
   return v[0];
 }
 
