@@ -69,6 +69,8 @@ struct LayerNorm {
 struct ScanSides {
   bool output = false;  // y
   bool input = false;   // x, dt, B
+
+  bool any() const { return output || input; }
 };
 
 /// What a block's scan wrote and read, for those who look at tokens. A side that nobody looks at has null matrices.
@@ -80,6 +82,15 @@ struct ScanView {
 
   bool has_output() const { return y.data != nullptr; }
   bool has_input() const { return x.data != nullptr; }
+  bool has(ScanSides sides) const { return (has_output() || !sides.output) && (has_input() || !sides.input); }
+
+  /// Without the sides that are not among these.
+  ScanView only(ScanSides sides) const {
+    ScanView part = *this;
+    if (!sides.output) part.y = {};
+    if (!sides.input) part.x = part.dt = part.B = {};
+    return part;
+  }
 
   /// Of rows [begin, end) of the T, rows [full_begin, full_end) of the F.
   ScanView rows(std::int64_t begin, std::int64_t end, std::int64_t full_begin, std::int64_t full_end) const {

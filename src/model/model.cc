@@ -96,12 +96,20 @@ void ModelCore::embed_positions(const Batch& batch, Matrix<float> y) const {
 
 void ModelCore::forward_from(std::int64_t first, const Batch& batch, Stream& stream, Arena& arena,
                              Router* router) const {
+  ScanView room;  // of the last layer that was looked at
+  std::string_view kind_in_room;
   for (std::int64_t i = first; i < config_.n_layer; ++i) {
-    const Arena::Scope scope(arena);
     const LayerRows rows = router != nullptr ? router->enter(i, stream) : LayerRows{batch.offsets};
     if (rows.offsets.back() == 0) continue;
     const ScanSides sides = router != nullptr ? router->looks_at(i) : ScanSides{};
-    const ScanView scan = block(i).scan_room(sides, rows.offsets.back(), stream.residual.rows, arena);
+    // Outside of the layer's scope, for all that are looked at: what layers work in lies where it lay in the layer
+    // before then, and is in caches.
+    if (sides.any() && !(room.has(sides) && block(i).kind() == kind_in_room)) {
+      room = block(i).scan_room(sides, batch.offsets.back(), batch.offsets.back(), arena);
+      kind_in_room = block(i).kind();
+    }
+    const ScanView scan = room.only(sides).rows(0, rows.offsets.back(), 0, stream.residual.rows);
+    const Arena::Scope scope(arena);
     const bool leaves_h = router != nullptr ? router->looks_at_h(i) : i + 1 == config_.n_layer;
     const LayerStream whole{stream.residual, stream.h, stream.h_pending, leaves_h};
     for (const RowSlice& slice : cut_rows(rows.offsets, backend_->rows_at_once())) {

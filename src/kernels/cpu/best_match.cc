@@ -5,14 +5,18 @@
 // The result is that of float32 for all: a target is left out only where its rounded cosine, plus the error, is below
 // another's less the error, or below the best in float32 so far. A source meets its targets in their order. So neither
 // the number of threads nor the sizes of the tiles nor the rounded cosines change a bit.
+//
+// The product is so fast where there are tiles that all else must be: rows are read once for what becomes of them,
+// fetched while the one before is worked on (they are often not neighbours), and float32 waits until all panels have
+// been seen, when few targets are left.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/greatest.h"
 #include "kernels/cpu/packed_matrix.h"
 #include "kernels/cpu/rounded_rows.h"
 #include "kernels/cpu/scratch.h"
@@ -35,9 +39,15 @@ float largest_error(std::int64_t columns) {
 /// Sources that pass over a panel together: enough that panels are seldom read again, few enough that there is work
 /// for all threads.
 std::int64_t tile_rows(std::int64_t sources) {
-  constexpr std::int64_t kStep = 32, kMax = 192;  // rows of a band of tiles
+  constexpr std::int64_t kStep = 32, kMax = 256;  // rows of a band of tiles
   const std::int64_t share = sources / (3 * num_threads());
   return std::clamp((share + kStep - 1) / kStep * kStep, kStep, kMax);
+}
+
+/// Asks for a row, which is read soon.
+void fetch(const float* x, std::int64_t n) {
+  constexpr std::int64_t kLine = 16;  // floats
+  for (std::int64_t i = 0; i < n; i += kLine) __builtin_prefetch(x + i, 0, 2);
 }
 
 /// 1 / max(|x|, 1e-12).
@@ -51,9 +61,15 @@ float inverse_length(const Kernels& kernels, const float* x, std::int64_t n) {
   return static_cast<float>(1.0 / (length < 1e-12 ? 1e-12 : length));
 }
 
-void scale(const float* x, float factor, std::int64_t n, float* y) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = x[i] * factor;
-}
+/// A target that may be the best of a tile's row, and its rounded cosine.
+struct Candidate {
+  std::int64_t row;
+  std::int64_t target;  // as an index
+  float cosine;
+};
+
+/// So many are decided on at a time, about: where many rows are alike.
+constexpr std::size_t kMaxCandidates = 1 << 16;
 
 /// One call's arguments, and the ways through them.
 class BestMatch {
@@ -110,38 +126,56 @@ class BestMatch {
     }
   }
 
-  /// The targets of panel p, scaled to length 1.
-  void pack(std::int64_t p, std::byte* panel) const {
-    thread_local Scratch scratch;
-    const std::int64_t first = p * kPanelOutputs;
-    const std::int64_t count = std::min<std::int64_t>(kPanelOutputs, static_cast<std::int64_t>(targets.size()) - first);
-    float* const units = scratch.get(count * x.cols);
-    for (std::int64_t j = 0; j < count; ++j) {
-      const float* const from = row(targets, first + j);
-      factors[first + j] = inverse_length(kernels, from, x.cols);
-      scale(from, factors[first + j], x.cols, units + j * x.cols);
-    }
-    pack_bf16_panel(units, x.cols, static_cast<int>(count), panel);
-  }
-
   const float* row(std::span<const std::int64_t> rows, std::int64_t i) const {
     return x.row(rows[static_cast<std::size_t>(i)]);
   }
 
+  /// inverse_length of row `rows[i]`, while the next is fetched.
+  float measure(std::span<const std::int64_t> rows, std::int64_t i) const {
+    if (i + 1 < static_cast<std::int64_t>(rows.size())) fetch(row(rows, i + 1), x.cols);
+    return inverse_length(kernels, row(rows, i), x.cols);
+  }
+
+  /// The targets of panel p, scaled to length 1.
+  void pack(std::int64_t p, std::byte* panel) const {
+    const std::int64_t first = p * kPanelOutputs;
+    const std::int64_t count = std::min<std::int64_t>(kPanelOutputs, static_cast<std::int64_t>(targets.size()) - first);
+    const float* rows[kPanelOutputs];
+    for (std::int64_t j = 0; j < count; ++j) {
+      rows[j] = row(targets, first + j);
+      factors[first + j] = measure(targets, first + j);
+    }
+    kernels.pack_scaled_rows(rows, factors + first, static_cast<int>(count), x.cols, steps(), panel);
+  }
+
+  /// A tile: sources [begin, end), and what is known of them.
+  struct Tile {
+    std::size_t begin, end;
+    float* factors;                      // [rows]: 1 / length
+    float* alike;                        // [rows], the greatest rounded cosines so far
+    std::vector<Candidate>& candidates;  // their targets ascend
+
+    std::int64_t rows() const { return static_cast<std::int64_t>(end - begin); }
+    std::size_t source(std::int64_t row) const { return begin + static_cast<std::size_t>(row); }
+  };
+
   /// Sources [begin, end) against panels [first, last), of which `packed` holds the first.
   void match_tile(std::size_t begin, std::size_t end, std::int64_t first, std::int64_t last,
                   const std::byte* packed) const {
-    thread_local Scratch unit_scratch, rounded_scratch;
+    thread_local Scratch scratch, rounded_scratch;
+    thread_local std::vector<Candidate> candidates;
+    candidates.clear();
     const auto rows = static_cast<std::int64_t>(end - begin);
-    float* const units = unit_scratch.get(rows * (x.cols + kPanelOutputs));
-    float* const cosines = units + rows * x.cols;
+    float* const cosines = scratch.get(rows * (kPanelOutputs + 2));
+    const Tile tile{begin, end, cosines + rows * kPanelOutputs, cosines + rows * (kPanelOutputs + 1), candidates};
     const RoundedRows rounded(kernels, x.cols, rows, rounded_scratch);
     std::int64_t earliest = static_cast<std::int64_t>(targets.size());
     for (std::int64_t r = 0; r < rows; ++r) {
-      const float* from = row(sources, static_cast<std::int64_t>(begin) + r);
-      scale(from, inverse_length(kernels, from, x.cols), x.cols, units + r * x.cols);
-      rounded.round(r, units + r * x.cols);
-      earliest = std::min(earliest, first_target(begin + static_cast<std::size_t>(r)));
+      const auto i = static_cast<std::int64_t>(tile.source(r));
+      tile.factors[r] = measure(sources, i);
+      tile.alike[r] = -std::numeric_limits<float>::infinity();
+      rounded.round(r, row(sources, i), tile.factors[r]);
+      earliest = std::min(earliest, first_target(tile.source(r)));
     }
     for (std::int64_t p = std::max(first, earliest / kPanelOutputs); p < last; ++p) {
       const std::int64_t target = p * kPanelOutputs;
@@ -159,28 +193,57 @@ class BestMatch {
           .y = cosines,
           .y_stride = kPanelOutputs,
       });
-      for (std::int64_t r = 0; r < rows; ++r) {
-        keep_best(begin + static_cast<std::size_t>(r), units + r * x.cols, target, count, cosines + r * kPanelOutputs);
+      note(tile, target, count, cosines);
+      if (candidates.size() > kMaxCandidates) decide(tile);
+    }
+    decide(tile);
+  }
+
+  /// Notes which of `count` targets from index `first` on may be the best of the tile's rows, by the rounded `cosines`
+  /// between them. A NaN is never greater.
+  void note(const Tile& tile, std::int64_t first, int count, const float* cosines) const {
+    thread_local Scratch scratch;
+    float* const most_alike = scratch.get(tile.rows());
+    kernels.greatest_of_rows(cosines, kPanelOutputs, tile.rows(), count, most_alike);
+    for (std::int64_t r = 0; r < tile.rows(); ++r) {
+      const std::size_t i = tile.source(r);
+      const float* const own = cosines + r * kPanelOutputs;
+      const std::int64_t skipped = later_only ? std::clamp<std::int64_t>(first_target(i) - first, 0, count) : 0;
+      if (skipped > 0) kernels.greatest_of_rows(own + skipped, kPanelOutputs, 1, count - skipped, &most_alike[r]);
+      tile.alike[r] = std::max(tile.alike[r], most_alike[r]);
+      const float enough = least(tile, r);
+      if (!(most_alike[r] >= enough)) continue;
+      std::uint64_t may_be = kernels.at_least(own + skipped, count - skipped, enough);
+      for (; may_be != 0; may_be &= may_be - 1) {
+        const std::int64_t j = skipped + std::countr_zero(may_be);
+        tile.candidates.push_back({r, first + j, own[j]});
       }
     }
   }
 
-  /// Source i, scaled to length 1, and `count` targets from index `first` on, with the rounded `cosines` between them.
-  /// A NaN is never greater.
-  void keep_best(std::size_t i, const float* unit, std::int64_t first, int count, const float* cosines) const {
-    const std::int64_t skipped = std::clamp<std::int64_t>(first_target(i) - first, 0, count);
+  /// The least rounded cosine of targets that may be the best of the tile's row r, by what is known of it.
+  float least(const Tile& tile, std::int64_t r) const {
     const float error = largest_error(x.cols);
-    const float most_alike = greatest(cosines + skipped, count - skipped);
-    const float least = std::max(most_alike - 2 * error, similarity[i] - error);  // of those who may be the best
-    if (!(most_alike >= least)) return;
-    for (std::int64_t j = skipped; j < count; ++j) {
-      if (!(cosines[j] >= least)) continue;
-      const float cosine = kernels.sum_products(unit, row(targets, first + j), factors[first + j], x.cols);
+    return std::max(tile.alike[r] - 2 * error, similarity[tile.source(r)] - error);
+  }
+
+  /// Chooses the best of the candidates, which are none afterwards.
+  void decide(const Tile& tile) const {
+    const auto is_out = [&](const Candidate& c) { return !(c.cosine >= least(tile, c.row)); };
+    std::erase_if(tile.candidates, is_out);
+    for (std::size_t k = 0; k < tile.candidates.size(); ++k) {
+      if (k + 1 < tile.candidates.size()) fetch(row(targets, tile.candidates[k + 1].target), x.cols);
+      const Candidate& c = tile.candidates[k];
+      if (is_out(c)) continue;
+      const std::size_t i = tile.source(c.row);
+      const float cosine = kernels.sum_products(row(sources, static_cast<std::int64_t>(i)), tile.factors[c.row],
+                                                row(targets, c.target), factors[c.target], x.cols);
       if (cosine > similarity[i]) {
-        match[i] = targets[static_cast<std::size_t>(first + j)];
+        match[i] = targets[static_cast<std::size_t>(c.target)];
         similarity[i] = cosine;
       }
     }
+    tile.candidates.clear();
   }
 };
 

@@ -87,11 +87,6 @@ std::int64_t PackedPanels::panel_bytes() const {
   return (dtype_ == DType::f32 ? round_up(in_features_, 16) : padded_columns(in_features_) / 2) * kPanelStepBytes;
 }
 
-void pack_bf16_panel(const float* weights, std::int64_t columns, int rows, std::byte* panel) {
-  std::memset(panel, 0, static_cast<std::size_t>(padded_columns(columns) / 2 * kPanelStepBytes));
-  pack_panel<float, BFloat16>(reinterpret_cast<const std::byte*>(weights), columns, rows, panel);
-}
-
 std::unique_ptr<PackedMatrix> pack_panels(const Tensor& weight, DType dtype) {
   MOLT_CHECK(weight.shape().size() == 2);
   MOLT_CHECK(dtype == DType::f32 || dtype == DType::bf16);

@@ -51,9 +51,6 @@ inline constexpr std::int64_t padded_columns(std::int64_t columns) {
   return (columns + 31) / 32 * 32;
 }
 
-/// Packs `rows` rows (<= 64) of `columns` floats, one behind the other, as a panel in bfloat16.
-void pack_bf16_panel(const float* weights, std::int64_t columns, int rows, std::byte* panel);
-
 /// Packs `weight` [N, K] (f32, f16, bf16 or f64, of any alignment) as f32 or bf16, on all threads. The result is a
 /// PackedPanels. Throws Error when the weight holds no floating point numbers.
 std::unique_ptr<PackedMatrix> pack_panels(const Tensor& weight, DType dtype);

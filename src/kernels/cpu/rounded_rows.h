@@ -26,6 +26,11 @@ class RoundedRows {
     kernels_->round_row(x, columns_, padded_columns(columns_), data_ + i * row_bytes());
   }
 
+  /// Row i = factor * x.
+  void round(std::int64_t i, const float* x, float factor) const {
+    kernels_->round_scaled_row(x, factor, columns_, padded_columns(columns_), data_ + i * row_bytes());
+  }
+
   const std::byte* row(std::int64_t i) const { return data_ + i * row_bytes(); }
   std::int64_t stride() const { return stride_; }  // elements
   std::int64_t row_bytes() const { return stride_ * kernels_->rounded_bytes; }

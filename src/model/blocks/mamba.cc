@@ -99,7 +99,7 @@ class MambaBlock final : public Block {
     const Matrix<float> all_y = view_fits ? scan.y : scan.has_input() ? arena.matrix(input.rows(), d_inner) : x;
     backend.selective_scan(x, dt, A_.matrix(), B, C, D_.as<float>(), states.scan_rows(input), all_y);
     const Matrix<float> y = full_part(backend, input, all_y, scan);
-    const Matrix<float> gated = scan.has_output() ? arena.matrix(y.rows, y.cols) : y;
+    const Matrix<float> gated = gated_place(input, x, y, scan, arena);
     backend.silu_gate(y, z, gated);
     out_proj_.forward(backend, gated, h);
   }

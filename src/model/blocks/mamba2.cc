@@ -80,7 +80,7 @@ class Mamba2Block final : public Block {
     backend.ssd(x, dt, A(), B, xbc.col_range(d_inner() + bc(), conv_channels_), config_.groups, D(),
                 states.scan_rows(input), all_y);
     const Matrix<float> y = full_part(backend, input, all_y, scan);
-    const Matrix<float> gated = scan.has_output() ? arena.matrix(y.rows, y.cols) : y;
+    const Matrix<float> gated = gated_place(input, x, y, scan, arena);
     if (config_.gated_norm) {
       backend.gated_rms_norm(y, z, norm_.as<float>(), config_.norm_eps, config_.norm_group, config_.norm_before_gate,
                              gated);

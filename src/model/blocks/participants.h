@@ -50,4 +50,13 @@ inline Matrix<float> full_part(const Backend& backend, const BlockInput& input, 
   return part;
 }
 
+/// Where the gated form of the scan's y goes: to y itself or, where somebody looks at that, to the place of the scan's
+/// x, which nobody needs by then, and which caches hold; to scratch memory where that is looked at, too, or is none of
+/// these rows'.
+inline Matrix<float> gated_place(const BlockInput& input, Matrix<float> x, Matrix<float> y, const ScanView& scan,
+                                 Arena& arena) {
+  if (!scan.has_output()) return y;
+  return scan.has_input() || input.has_writes() ? arena.matrix(y.rows, y.cols) : x;
+}
+
 }  // namespace molt

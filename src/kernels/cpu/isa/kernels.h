@@ -265,8 +265,21 @@ struct Kernels {
   float (*sum_positive)(const float* x, int64_t n);
   float (*sum_magnitudes)(const float* x, int64_t n);
   float (*sum_squares)(const float* x, int64_t n);
-  /// Of x * (factor * y).
-  float (*sum_products)(const float* x, const float* y, float factor, int64_t n);
+  /// Of (x_factor * x) * (y_factor * y).
+  float (*sum_products)(const float* x, float x_factor, const float* y, float y_factor, int64_t n);
+
+  // Rows that are compared (matching.cc).
+  /// round_row() of factor * x.
+  void (*round_scaled_row)(const float* x, float factor, int64_t n, int64_t padded, void* rounded);
+  /// A panel of bfloat16, `steps` steps, a multiple of 16: factors[i] * rows[i] [n], rounded, for i < count <=
+  /// kPanelOutputs, and zeros beyond n and for other outputs.
+  void (*pack_scaled_rows)(const float* const* rows, const float* factors, int count, int64_t n, int64_t steps,
+                           void* panel);
+  /// greatest [rows] of each row of x [rows, n]; passes over NaN; -infinity where there is none.
+  void (*greatest_of_rows)(const float* x, int64_t stride, int64_t rows, int64_t n, float* greatest);
+  /// Bit i: whether x[i] >= least, for x [n], n <= 64.
+  uint64_t (*at_least)(const float* x, int64_t n, float least);
+
   /// y = the n 16-bit floats at x, which need no alignment.
   void (*f16_to_f32)(const void* x, float* y, int64_t n);
   void (*bf16_to_f32)(const void* x, float* y, int64_t n);

@@ -10,6 +10,7 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels/cpu/isa/rounding.h"
 #include "kernels/cpu/isa/vec.h"
 
 namespace molt::MOLT_ISA {
@@ -264,26 +265,6 @@ void multiply_panel(const PanelProduct& product) {
     }
   }
 }
-
-#if defined(__AVX512BF16__)
-/// Stores `lanes` of x rounded to bfloat16, to nearest and ties to even; a NaN stays one. Subnormal numbers become
-/// zeros, which is what the products' instructions take them for.
-template <class Lanes>
-inline void store_rounded(Rounded* to, VecF x, Lanes lanes) {
-  const auto rounded = reinterpret_cast<__m256i>(_mm512_maskz_cvtneps_pbh(0xffff, reinterpret_cast<__m512>(x)));
-  __builtin_memcpy(to, &rounded, sizeof(Rounded) * static_cast<uint64_t>(lanes));
-}
-#else
-/// Stores `lanes` of x rounded to bfloat16, to nearest and ties to even; a NaN stays one.
-template <class Lanes>
-inline void store_rounded(Rounded* to, VecF x, Lanes lanes) {
-  const VecI bits = bits_of(x);
-  const VecI upper = ~0xffff - VecI{};
-  const VecI rounded = (bits + 0x7fff + ((bits >> 16) & 1)) & upper;
-  const VecI is_nan = (bits & 0x7fffffff) > 0x7f800000;
-  put(to, float_of((is_nan & ((bits | 0x400000) & upper)) | (~is_nan & rounded)), lanes);
-}
-#endif
 
 }  // namespace
 

@@ -31,11 +31,11 @@ float sum_squares(const float* x, int64_t n) {
   return sum_of_squares(n, [=](int64_t i, auto count, auto lanes) { return block_at<count.value>(x + i, lanes); });
 }
 
-float sum_products(const float* x, const float* y, float factor, int64_t n) {
+float sum_products(const float* x, float x_factor, const float* y, float y_factor, int64_t n) {
   return sum_by(
       n,
       [=](int64_t i, auto count, auto lanes) {
-        return block_at<count.value>(x + i, lanes) * (block_at<count.value>(y + i, lanes) * factor);
+        return block_at<count.value>(x + i, lanes) * x_factor * (block_at<count.value>(y + i, lanes) * y_factor);
       },
       [](VecF& sum, VecF v) { sum += v; });
 }
