@@ -129,12 +129,12 @@ __device__ Inputs load(const Product& product, const StepOutput& out, Room& room
     norm.load();
     meet_stream_threads();
     norm.put_scales();
-    const Inputs x(room.x, rows, inputs, [](const void* from) { return *static_cast<const uint4*>(from); });
+    const Inputs x(room.x, rows, inputs);
     meet_stream_threads();
     return x;
   } else {
     wait_for_previous();
-    const Inputs x(product.x, rows, inputs, [](const void* from) { return *static_cast<const uint4*>(from); });
+    const Inputs x(product.x, rows, inputs);
     put_scales(out, rows, room.scales);
     return x;
   }

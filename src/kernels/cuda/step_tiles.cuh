@@ -41,15 +41,16 @@ __device__ inline void meet_stream_threads() {
 template <bool kMany, int kPieces>
 class StepInputs {
  public:
-  /// x [rows, inputs] without gaps, aligned to 16 bytes; `fetch` loads 16 of them.
-  template <class Fetch>
-  __device__ StepInputs(const __nv_bfloat16* x, int rows, int inputs, Fetch fetch) : rows_(rows) {
+  /// x [rows, inputs] without gaps, aligned to 16 bytes.
+  __device__ StepInputs(const __nv_bfloat16* x, int rows, int inputs) : rows_(rows) {
     const Lane lane;
     const int warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
       const int k = (p * kStreamWarps + warp) * kStreamPiece + 8 * lane.q;
-      const auto row = [&](int t) { return k < inputs && t < rows ? fetch(x + t * inputs + k) : uint4{}; };
+      const auto row = [&](int t) {
+        return k < inputs && t < rows ? *reinterpret_cast<const uint4*>(x + t * inputs + k) : uint4{};
+      };
       const uint4 low = row(lane.g);
       if constexpr (kMany) {
         const uint4 high = row(lane.g + 8);
