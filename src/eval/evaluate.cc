@@ -20,24 +20,33 @@ struct Address {
   std::size_t continuation;
 };
 
-/// All that is to be scored: every context once, every continuation of it once.
+/// Continuations of a prompt: each needs a state of its own. Whole documents all follow the same one token.
+constexpr std::size_t kMostContinuations = 8;
+
+/// All that is to be scored: every context once, unless very much follows it, every continuation of it once.
 class Prompts {
  public:
   Address add(const Request& request) {
-    const auto [it, is_new] = by_context_.try_emplace(request.context, prompts_.size());
-    if (is_new) prompts_.push_back({request.context, {}});
-    auto& continuations = prompts_[it->second].continuations;
-    const auto known = std::find(continuations.begin(), continuations.end(), request.continuation);
-    const Address address{it->second, static_cast<std::size_t>(known - continuations.begin())};
-    if (known == continuations.end()) continuations.push_back(request.continuation);
-    return address;
+    std::vector<std::size_t>& alike = by_context_[request.context];
+    for (const std::size_t prompt : alike) {
+      const auto& continuations = prompts_[prompt].continuations;
+      const auto known = std::find(continuations.begin(), continuations.end(), request.continuation);
+      if (known != continuations.end()) return {prompt, static_cast<std::size_t>(known - continuations.begin())};
+    }
+    if (alike.empty() || prompts_[alike.back()].continuations.size() == kMostContinuations) {
+      alike.push_back(prompts_.size());
+      prompts_.push_back({request.context, {}});
+    }
+    auto& continuations = prompts_[alike.back()].continuations;
+    continuations.push_back(request.continuation);
+    return {alike.back(), continuations.size() - 1};
   }
 
   const std::vector<Prompt>& all() const { return prompts_; }
 
  private:
   std::vector<Prompt> prompts_;
-  std::map<std::vector<TokenId>, std::size_t> by_context_;
+  std::map<std::vector<TokenId>, std::vector<std::size_t>> by_context_;
 };
 
 /// A setting as the runner knows it: null for the dense model.

@@ -99,6 +99,28 @@ TEST_F(Evaluate, ShardsMeetInAJournal) {
   EXPECT_EQ(findings(evaluate(model_, tasks, both, rest)), whole);
 }
 
+TEST_F(Evaluate, MuchThatFollowsOneContextIsScoredInParts) {
+  TaskItems one = task(120, 9);
+  const std::vector<TokenId> context{one.items[0].requests[0].context[0]};
+  for (Item& item : one.items) item.requests[0].context = context;
+  one.items.push_back(one.items[3]);
+  const Evaluation whole = evaluate(model_, {one}, {}, options());
+  Scorer scorer(model_, 64);
+  double sum = 0;
+  for (const Item& item : one.items) {
+    const Prompt prompt{context, {item.requests[0].continuation}};
+    const Prompt* const pointer = &prompt;
+    sum += nll_mean(scorer.score({&pointer, 1}, nullptr)[0].scores[0]);
+  }
+  EXPECT_NEAR(whole.tasks[0].groups[0].rows[0].figures[0].value.mean, sum / 121, 1e-5);
+
+  EvaluateOptions half = options();
+  half.shard = {.index = 0, .count = 2};
+  const std::int64_t items = evaluate(model_, {one}, {}, half).tasks[0].items;
+  EXPECT_GT(items, 0);
+  EXPECT_LT(items, 121);
+}
+
 TEST_F(Evaluate, ComparesItemByItem) {
   const TaskItems made = task(9, 7);
   const auto result = evaluate(model_, {made}, settings({"truncate:flops=0.4"}), options());
