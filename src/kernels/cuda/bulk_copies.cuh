@@ -4,11 +4,9 @@
 
 #include <cstdint>
 
-namespace molt::cuda {
+#include "kernels/cuda/copies.cuh"
 
-__device__ inline unsigned shared_address(const void* shared) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
-}
+namespace molt::cuda {
 
 #if __CUDA_ARCH__ >= 900
 /// So many arrivals complete a phase, and the bytes that they announced.

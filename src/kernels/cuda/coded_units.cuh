@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/cuda/coded_rows.h"
+#include "kernels/cuda/copies.cuh"
 #include "kernels/cuda/tensor_cores.cuh"
 
 namespace molt::cuda {
@@ -39,11 +40,11 @@ constexpr int kStepsAChunk = kLaneWeights / 4;
 /// Has kBytes (4, 8 or 16) copied to shared memory while the thread goes on.
 template <int kBytes>
 __device__ inline void copy_ahead(void* to, const void* from) {
-  const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
   if constexpr (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(kBytes) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)), "l"(from), "n"(kBytes)
+                 : "memory");
   }
 }
 

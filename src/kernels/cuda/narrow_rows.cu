@@ -1,5 +1,7 @@
 #include "kernels/cuda/narrow_rows.h"
 
+#include "kernels/cuda/copies.cuh"
+
 namespace molt::cuda {
 namespace {
 
@@ -56,7 +58,7 @@ __global__ void __launch_bounds__(kThreads)
   // The next kernel may fetch its weights before this one's work begins: those of the norm are to come first.
   if (gridDim.x <= kMostEarlyRows) {
     for (int i = static_cast<int>(threadIdx.x) * 32; i < cols; i += 32 * kThreads) {
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(weight + i));
+      prefetch_line(weight + i);
     }
   }
   wait_for_previous();

@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(2 * kHeads * kGroupThreads, 1)
   // The same in all lanes of a warp, which the compiler is to know.
   const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kGroupThreads, 0);
   const int first_head = static_cast<int>(blockIdx.y) * kHeads, p0 = static_cast<int>(blockIdx.x) * kColumns;
-  const unsigned base = wgmma::address(memory);
+  const unsigned base = shared_address(memory);
   const int own = warpgroup % kHeads;
   const Head<kHeads, kStates> head{ssd, layout,           memory, base,
                                    own, first_head + own, p0,     min(kColumns, ssd.channels - p0)};

@@ -14,6 +14,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/copies.cuh"
+
 namespace molt::cuda {
 
 struct Lane {
@@ -39,15 +41,13 @@ struct Narrow {
   static __device__ float low(std::uint32_t pair) { return __uint_as_float(pair << 16); }
   static __device__ float high(std::uint32_t pair) { return __uint_as_float(pair & 0xffff0000U); }
 
-  static __device__ unsigned address(const Element* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
-
   /// (m, k) at base[m * stride + k].
   static __device__ Left left_along(const Element* base, int stride) {
     const int lane = threadIdx.x % 32;
     Left a;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(a.r[0]), "=r"(a.r[1]), "=r"(a.r[2]), "=r"(a.r[3])
-                 : "r"(address(base + lane % 16 * stride + lane / 16 * 8)));
+                 : "r"(shared_address(base + lane % 16 * stride + lane / 16 * 8)));
     return a;
   }
 
@@ -57,7 +57,7 @@ struct Narrow {
     Left a;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(a.r[0]), "=r"(a.r[1]), "=r"(a.r[2]), "=r"(a.r[3])
-                 : "r"(address(base + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8)));
+                 : "r"(shared_address(base + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8)));
     return a;
   }
 
@@ -66,7 +66,7 @@ struct Narrow {
     const int lane = threadIdx.x % 32;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(b0.r[0]), "=r"(b0.r[1]), "=r"(b1.r[0]), "=r"(b1.r[1])
-                 : "r"(address(base + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8)));
+                 : "r"(shared_address(base + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8)));
   }
 
   /// (k, n) at base[k * stride + n].
@@ -74,7 +74,7 @@ struct Narrow {
     const int lane = threadIdx.x % 32;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(b0.r[0]), "=r"(b0.r[1]), "=r"(b1.r[0]), "=r"(b1.r[1])
-                 : "r"(address(base + lane % 16 * stride + lane / 16 * 8)));
+                 : "r"(shared_address(base + lane % 16 * stride + lane / 16 * 8)));
   }
 
   /// Two sums beside each other as an operand.

@@ -26,10 +26,6 @@ __device__ inline unsigned place(int row, int column) {
   return static_cast<unsigned>(row * kRowBytes + (((column / 8) ^ (row % 8)) * 16) + column % 8 * 2);
 }
 
-__device__ inline unsigned address(const void* shared) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(shared));
-}
-
 /// A panel, or rows of it from a multiple of 8 on, for an instruction to read.
 __device__ inline std::uint64_t describe(unsigned panel) {
   constexpr std::uint64_t kEightRows = 8 * kRowBytes / 16;
